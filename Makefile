@@ -1,0 +1,34 @@
+.DEFAULT_GOAL := help
+.PHONY: help build test lint fuzz bench measure picture golden clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build ./micro, stripped
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o micro .
+
+test: ## Install what the tests need, and pass them all
+	scripts/test
+
+lint: ## gofmt, go vet for three systems, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	for os in linux darwin windows; do GOOS=$$os go vet ./... || exit 1; done
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+fuzz: ## Fuzz each parser for half a minute
+	scripts/fuzz 30s
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . ./...
+
+measure: ## Measure sizes, start-up and discovery, and write docs/performance.md's tables
+	scripts/measure
+
+picture: ## Render docs/first-minute.svg from a real terminal
+	scripts/picture
+
+golden: ## Write the command line's golden files anew
+	go test ./commands -update
+
+clean: ## Remove what was built
+	rm -f micro

@@ -1,0 +1,185 @@
+// Package status holds the one error that crosses the wire, and its codes.
+//
+// A handler that returns an [*Error] tells its caller the code and the detail; any other error reaches the
+// caller as [Internal] without its text, which may hold what a stranger must not read. A cause stays on this
+// side: it is found by [errors.Is] and [errors.As], and is never sent.
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// Code tells what kind of failure an error is. Codes are HTTP's numbers (RFC 9110 section 15), as go-micro's
+// errors are, so that a plain HTTP client and a go-micro client read the same meaning. There is no code for
+// success: a call that succeeded has no error.
+type Code int
+
+// The codes that this framework itself gives. A handler may use any number from 400 to 599.
+const (
+	InvalidArgument    Code = 400 // the request is wrong, and would be wrong again
+	Unauthenticated    Code = 401 // the caller is not known
+	PermissionDenied   Code = 403 // the caller is known, and may not
+	NotFound           Code = 404 // no such service, endpoint or thing
+	DeadlineExceeded   Code = 408 // the caller's time ran out; the handler may have run
+	AlreadyExists      Code = 409 // the thing exists, or was changed meanwhile
+	FailedPrecondition Code = 412 // the system is not in the state that the call needs
+	TooLarge           Code = 413 // a message is over its limit
+	UnsupportedMedia   Code = 415 // the content type is none that the server speaks
+	Misdirected        Code = 421 // the call was addressed to another service than the one that got it
+	ResourceExhausted  Code = 429 // a limit is reached: try later, or elsewhere
+	HeaderTooLarge     Code = 431 // headers or metadata are over their limit
+	Canceled           Code = 499 // the caller went away
+	Internal           Code = 500 // the handler failed, and says no more
+	Unimplemented      Code = 501 // the endpoint exists, but not in this form
+	Unavailable        Code = 503 // nobody can answer now
+	HandlerTimeout     Code = 504 // the server's own time for the handler ran out
+)
+
+// String gives the code's standard text: "Not Found" for 404.
+func (c Code) String() string {
+	if c == Canceled {
+		return "Client Closed Request"
+	}
+	if s := http.StatusText(int(c)); s != "" {
+		return s
+	}
+	return "Code " + strconv.Itoa(int(c))
+}
+
+// Error is the error that travels. All fields but the cause reach the peer.
+//
+// An Error is not changed after it was made; it may be shared between goroutines.
+type Error struct {
+	// ID names who failed: a service, or a part of the framework such as "micro.client". Empty is filled with
+	// the service's name when a server sends the error.
+	ID string
+	// Code is the kind of failure.
+	Code Code
+	// Detail is for a person to read.
+	Detail string
+	// Refused says that the handler did not run, so the call may safely be sent to another node.
+	Refused bool
+	// Remote says that the error came from a peer. It is not sent on: a handler that returns the error of a call
+	// that it made itself answers with Internal, so that one service's refusal is not taken for another's.
+	Remote bool
+
+	cause error
+}
+
+// New returns an error with code and a detail that is formatted as by [fmt.Sprintf].
+func New(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Wrap returns an error with code and detail whose cause is err. The cause stays on this side.
+func Wrap(err error, code Code, format string, args ...any) *Error {
+	e := New(code, format, args...)
+	e.cause = err
+	return e
+}
+
+// Refuse returns an error that says that the handler did not run: the caller may try another node.
+func Refuse(code Code, format string, args ...any) *Error {
+	e := New(code, format, args...)
+	e.Refused = true
+	return e
+}
+
+// Error gives "404 Not Found: detail", with the ID in front where there is one.
+func (e *Error) Error() string {
+	s := strconv.Itoa(int(e.Code)) + " " + e.Code.String()
+	if e.ID != "" {
+		s = e.ID + ": " + s
+	}
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+// Unwrap gives the cause, nil where there is none.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is reports whether target is an *Error of the same code whose other fields are empty or equal:
+// errors.Is(err, &status.Error{Code: status.NotFound}) asks for the code alone.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && (t.Code == 0 || t.Code == e.Code) && (t.ID == "" || t.ID == e.ID) && (t.Detail == "" || t.Detail == e.Detail)
+}
+
+// CodeOf gives the code of the first *Error in err's chain. A context's end gives Canceled or DeadlineExceeded,
+// nil gives 0, and any other error Internal.
+func CodeOf(err error) Code {
+	var e *Error
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &e):
+		return e.Code
+	case errors.Is(err, context.DeadlineExceeded):
+		return DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return Canceled
+	}
+	return Internal
+}
+
+// IsRefused reports whether err says that the handler did not run.
+func IsRefused(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Refused
+}
+
+// FromError gives the *Error that a server sends for the error of a handler. An *Error made in this process is
+// sent as it is; a context's end becomes DeadlineExceeded or Canceled; anything else, a peer's error among it,
+// becomes Internal without its text, and keeps err as its cause for the log.
+func FromError(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) && !e.Remote {
+		return e
+	}
+	switch code := CodeOf(err); {
+	case e == nil && code != Internal:
+		return Wrap(err, code, "%s", err)
+	default:
+		return Wrap(err, Internal, "the handler failed")
+	}
+}
+
+// wire is the JSON form, with go-micro's keys, in its order, and one of ours.
+type wire struct {
+	ID      string `json:"id"`
+	Code    Code   `json:"code"`
+	Detail  string `json:"detail"`
+	Status  string `json:"status"`
+	Refused bool   `json:"refused,omitempty"`
+}
+
+// MarshalJSON gives go-micro's error object, {"id","code","detail","status"}, and "refused" where it is true.
+func (e *Error) MarshalJSON() ([]byte, error) {
+	return json.Marshal(wire{e.ID, e.Code, e.Detail, e.Code.String(), e.Refused})
+}
+
+// Parse reads an error as a peer sent it: the JSON object, or bare text as go-micro sends for plain errors,
+// which becomes an Internal error with that text. The error is marked Remote. Empty text is no error: nil.
+func Parse(text string) *Error {
+	if text == "" {
+		return nil
+	}
+	var w wire
+	if text[0] == '{' && json.Unmarshal([]byte(text), &w) == nil && (w.Code != 0 || w.Detail != "") {
+		if w.Code < 400 || w.Code > 599 {
+			w.Code = Internal
+		}
+		return &Error{ID: w.ID, Code: w.Code, Detail: w.Detail, Refused: w.Refused, Remote: true}
+	}
+	return &Error{Code: Internal, Detail: text, Remote: true}
+}
