@@ -1,0 +1,344 @@
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	stdhttp "net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/opener"
+	"github.com/cb02dfca/micro/pkg/registry"
+)
+
+// Options of New.
+type Options struct {
+	// URL is where the server is: "http://127.0.0.1:8000", or https. A path is put before those of the protocol.
+	URL string
+	// Token is the server's token. It is sent to URL's host only, and follows no redirect.
+	Token string
+	// TokenFile is a file that holds the token, and is read once. Only one of the two may be set.
+	TokenFile string
+	// Client makes the requests. Nil: one with the limits of this package, and no proxy. Of one that is given the
+	// Transport and the Jar are used, and not closed.
+	Client *stdhttp.Client
+	// Timeout bounds each request but a watch. Default 5 s.
+	Timeout time.Duration
+	// MaxAnswer bounds an answer, and a line of a watch, in bytes. Default 64 MiB.
+	MaxAnswer int64
+	// Lease is the ttl of nodes that are registered without one, which this client renews itself. Default 30 s.
+	Lease time.Duration
+	// Probe is how often a client that holds nodes hears from the server at least, to learn that it lost them. Default
+	// 10 s.
+	Probe time.Duration
+	// Logger is told of the server's absence and return, of records that were left out and of nodes that were lost.
+	// Nil: nobody is.
+	Logger *slog.Logger
+}
+
+// Registry is the client of a registry server. Its methods may be called concurrently.
+type Registry struct {
+	o      Options
+	base   *url.URL
+	host   string // for errors
+	client *stdhttp.Client
+	owned  bool   // client is ours to close
+	secret string // of all leases
+	keeper *keeper
+
+	life   context.Context // ends with Close
+	end    context.CancelFunc
+	closed sync.Once
+	err    error // of Close
+
+	mu    sync.Mutex
+	away  bool      // the server failed when it was last asked
+	epoch string    // of the last answer
+	heard time.Time // when that was
+}
+
+// New makes a client. It asks the server nothing: one that is not there is the matter of the first request.
+func New(o Options) (*Registry, error) {
+	base, err := parseBase(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.TokenFile != "" {
+		if o.Token != "" {
+			return nil, errors.New("registry: both a token and a token file are given")
+		}
+		if o.Token, err = readToken(o.TokenFile); err != nil {
+			return nil, err
+		}
+	}
+	if strings.ContainsFunc(o.Token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return nil, errors.New("registry: the token holds white space or what is not ASCII")
+	}
+	for v, d := range map[*time.Duration]time.Duration{&o.Timeout: 5 * time.Second, &o.Lease: 30 * time.Second, &o.Probe: 10 * time.Second} {
+		if *v == 0 {
+			*v = d
+		}
+		if *v < 0 {
+			return nil, errors.New("registry: a negative duration")
+		}
+	}
+	if o.MaxAnswer == 0 {
+		o.MaxAnswer = 64 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Registry{o: o, base: base, host: base.Host, secret: random(minSecret / 2), client: newClient()}
+	if o.Client == nil {
+		r.owned = true
+	} else {
+		r.client.Transport, r.client.Jar = o.Client.Transport, o.Client.Jar
+	}
+	r.life, r.end = context.WithCancel(context.Background())
+	r.keeper = newKeeper(r)
+	return r, nil
+}
+
+// Open makes a client for an http or https URL. Its parameter token-file names a file with the server's token.
+func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
+	params, err := opener.Params(u, "token-file")
+	if err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	bare := *u
+	bare.RawQuery = ""
+	r, err := New(Options{URL: bare.String(), TokenFile: params["token-file"]})
+	if err != nil {
+		return nil, err // not a Registry that holds a nil *Registry
+	}
+	return r, nil
+}
+
+func parseBase(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("registry: the server's address is no URL")
+	}
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
+		return nil, fmt.Errorf("registry: %q: want http://host:port or https://host:port", u.Redacted())
+	case u.User != nil:
+		return nil, fmt.Errorf("registry: %s: credentials do not belong in a URL: use token-file", u.Redacted())
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, fmt.Errorf("registry: %s: want no query and no fragment", u.Redacted())
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	return u, nil
+}
+
+func readToken(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("registry: token file: %w", err)
+	}
+	defer f.Close()
+	data, err := readAll(f, 4096)
+	if err != nil {
+		return "", fmt.Errorf("registry: token file %s: %w", name, err)
+	}
+	token := strings.TrimSpace(string(data))
+	if token == "" {
+		return "", fmt.Errorf("registry: token file %s is empty", name)
+	}
+	return token, nil
+}
+
+func newClient() *stdhttp.Client {
+	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}
+	return &stdhttp.Client{
+		Transport: &stdhttp.Transport{
+			DialContext:            dialer.DialContext,
+			ForceAttemptHTTP2:      true,
+			TLSHandshakeTimeout:    5 * time.Second,
+			ResponseHeaderTimeout:  10 * time.Second,
+			IdleConnTimeout:        50 * time.Second, // less than the server's
+			MaxIdleConnsPerHost:    8,
+			MaxResponseHeaderBytes: 32 << 10,
+			DisableCompression:     true,
+		},
+		CheckRedirect: func(*stdhttp.Request, []*stdhttp.Request) error { return stdhttp.ErrUseLastResponse },
+	}
+}
+
+// Register puts n. The server decides on the ttl within its bounds; where it gives less than was asked for, and for a
+// ttl of zero, the client renews the node itself. A server that lost the node, because it was started anew, gets it
+// again.
+func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Duration) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	record, err := encode(n)
+	if err != nil {
+		return err
+	}
+	if ttl < 0 {
+		return fmt.Errorf("%w: ttl %v is negative", registry.ErrInvalid, ttl)
+	}
+	return r.keeper.register(ctx, n, record, ttl)
+}
+
+// Deregister takes n away. The error wraps ErrConflict where another owner holds it.
+func (r *Registry) Deregister(ctx context.Context, n registry.Node) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	if registry.Validate(registry.Node{ID: n.ID, Service: n.Service, Address: "any"}) != nil {
+		return nil // no registry holds such a node
+	}
+	return r.keeper.deregister(ctx, n)
+}
+
+// Get asks the server for a service's nodes.
+func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, error) {
+	if err := r.usable(ctx); err != nil {
+		return nil, err
+	}
+	if !registry.ValidName(service) {
+		return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
+	}
+	nodes, err := r.nodes(ctx, servicesPath+"/"+service, service)
+	if errors.Is(err, registry.ErrNotFound) || err == nil && len(nodes) == 0 {
+		return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
+	}
+	return nodes, err
+}
+
+// List asks the server for all nodes.
+func (r *Registry) List(ctx context.Context) ([]registry.Node, error) {
+	if err := r.usable(ctx); err != nil {
+		return nil, err
+	}
+	return r.nodes(ctx, nodesPath, "")
+}
+
+func (r *Registry) nodes(ctx context.Context, path, service string) ([]registry.Node, error) {
+	ctx, stop := r.within(ctx)
+	defer stop()
+	data, err := r.ask(ctx, stdhttp.MethodGet, path, nil, nil)
+	if err != nil {
+		return nil, r.orClosed(err)
+	}
+	s, err := parseSet(data)
+	if err == nil && s.Nodes == nil {
+		err = errNoAnswer
+	}
+	if err != nil {
+		return nil, r.unavailable(err)
+	}
+	r.hear(s.Epoch)
+	return r.proper(s, service), nil
+}
+
+// proper gives the nodes of a set that are of a service, and reports those that are not well formed.
+func (r *Registry) proper(s set, service string) []registry.Node {
+	nodes := (*s.Nodes)[:0:0]
+	for _, n := range *s.Nodes {
+		if service == "" || n.Service == service {
+			nodes = append(nodes, n)
+		}
+	}
+	if len(s.skipped) > 0 {
+		r.o.Logger.Warn("registry server gave records that are no nodes", "server", r.host, "records", len(s.skipped), "first", s.skipped[0])
+	}
+	return append([]registry.Node{}, nodes...)
+}
+
+// Close withdraws the nodes that were registered here and ends the watches. It is an error if the server could not be
+// told: the nodes lapse then.
+func (r *Registry) Close() error {
+	r.closed.Do(func() {
+		r.end()
+		r.err = r.keeper.close()
+		if r.owned {
+			r.client.CloseIdleConnections()
+		}
+	})
+	return r.err
+}
+
+// within gives a context that also ends with r.
+func (r *Registry) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	drop := context.AfterFunc(r.life, cancel)
+	return ctx, func() { drop(); cancel() }
+}
+
+// orClosed gives the error of a request: ErrClosed where Close ended it.
+func (r *Registry) orClosed(err error) error {
+	if err != nil && r.life.Err() != nil {
+		return registry.ErrClosed
+	}
+	return err
+}
+
+func (r *Registry) usable(ctx context.Context) error {
+	if r.life.Err() != nil {
+		return registry.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// hear notes that the server answered. Nodes of another epoch are lost, and are put again.
+func (r *Registry) hear(epoch string) {
+	r.mu.Lock()
+	lost := r.epoch != "" && r.epoch != epoch
+	back := r.away
+	r.epoch, r.heard, r.away = epoch, time.Now(), false
+	r.mu.Unlock()
+	if back {
+		r.o.Logger.Info("registry server is back", "server", r.host)
+	}
+	if lost {
+		r.keeper.restore()
+	}
+}
+
+func (r *Registry) lastHeard() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard
+}
+
+// unavailable says that the server could not answer, and why.
+func (r *Registry) unavailable(cause error) error {
+	err := fmt.Errorf("%w: %s is not answering: %w", registry.ErrUnavailable, r.host, plain(cause))
+	if errors.Is(cause, errNoAnswer) || errors.Is(cause, errTooLong) {
+		err = fmt.Errorf("%w: %s: %w", registry.ErrUnavailable, r.host, cause)
+	}
+	r.mu.Lock()
+	first := !r.away
+	r.away = true
+	r.mu.Unlock()
+	if first {
+		r.o.Logger.Warn("registry server is away", "server", r.host, "error", err)
+	}
+	return err
+}
+
+// plain takes the wrappers off an error of net/http that repeat the address: "connection refused" is left.
+func plain(err error) error {
+	var inURL *url.Error
+	if errors.As(err, &inURL) {
+		err = inURL.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		err = op.Err
+		var call *os.SyscallError
+		if errors.As(err, &call) {
+			err = call.Err
+		}
+	}
+	return err
+}

@@ -1,0 +1,50 @@
+// Package http is the registry that is reached over HTTP: its client, and the server behind "micro registry".
+//
+// [New] and [Open] give the client, [NewServer] the server, which holds its nodes in memory.
+//
+// # Protocol
+//
+// All bodies are JSON (application/json, RFC 8259). A node is an object as [registry.Node] marshals it.
+//
+//	PUT    /v1/nodes/{id}?ttl=30s      registers, changes or renews a node; the body is the node, its id may be left out
+//	GET    /v1/nodes/{id}              one node
+//	DELETE /v1/nodes/{id}?service=S    takes it away; without service, whatever its service is
+//	DELETE /v1/nodes                   takes all nodes of the lease away
+//	GET    /v1/nodes                   the nodes of all services
+//	GET    /v1/services                the services' names, with the number and the versions of their nodes
+//	GET    /v1/services/{name}         the nodes of a service; 404 where there is none
+//	GET    /v1/watch?service=S         a stream of sets; without service, of all services
+//	GET    /healthz                    how the server is; needs no token
+//
+// Leases. A node stays for its ttl, a Go duration such as 30s, unless it is put again. The server has a default, and
+// bounds into which it moves a ttl; its answer says which ttl was given. Who puts a node sends a secret in the header
+// Micro-Lease, 32 to 128 hexadecimal digits from a random source, or is given one in the answer. To renew, change or
+// remove the node before its ttl is over takes the same secret; whoever has another gets 409, and learns from
+// Retry-After after how many seconds the id is free at the latest. One secret may hold many nodes. A put is idempotent: where the
+// answer was lost it is sent again. The answer to PUT is 201 for a new node, else 200, with the object
+//
+//	{"epoch":"1f0c...","revision":12,"ttl":"30s","lease":"9ab3..."}
+//
+// whose lease stands there only if the server made it.
+//
+// Sets. GET of nodes and of a service, and each line of a watch, give the object
+//
+//	{"epoch":"1f0c...","revision":12,"starting":true,"nodes":[...]}
+//
+// The epoch names one run of the server; all nodes of another epoch are gone, and their owners put them again. While
+// starting is true the server has just begun to run, and owners are expected who have not come back yet: a node that is
+// missing need not be gone. The revision grows with each change within an epoch.
+//
+// Watches are streams of JSON lines: the present set at once, and the whole set after each change. Where changes come
+// faster than they are sent or read, sets are left out, never the last. When starting ends the set is sent again. A line
+// without "nodes" is a heartbeat; there is one at least every 10 s, and after 30 s without a line the connection is dead.
+// A reader who does not take a line for 10 s is cut off.
+//
+// Errors have the HTTP status, and as their body the object of package status with the id "micro.registry": 400 for a
+// node or parameter that is wrong, 401 without the token, 404, 409 for a taken id, 413 for a record over 64 KiB, 415 for
+// another content type, 421 and 403 for requests that a web page may have caused, 429 where a quota is used up, 503
+// while the server stops.
+//
+// Access. Where the server has a token, every request but /healthz carries it: "Authorization: Bearer TOKEN" (RFC 6750).
+// A server without one listens on loopback only, unless told otherwise.
+package http

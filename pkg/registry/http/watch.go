@@ -1,0 +1,175 @@
+package http
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	stdhttp "net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
+)
+
+// errSilent: a watch's connection gave no line for too long.
+var errSilent = errors.New("no line of the watch in time")
+
+// Watch reads the server's stream, on a connection of its own. While the server is away it tries again, and yields one
+// error wrapping ErrUnavailable. From a server that was started anew, and whose owners are still coming back, a node
+// that was known before and is missing is kept until the server says that it has settled.
+func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
+	return func(yield func([]registry.Node, error) bool) {
+		if r.usable(ctx) != nil {
+			return
+		}
+		ctx, stop := r.within(ctx)
+		w := &watch{r: r, service: service, set: hub.NewPending()}
+		var reading sync.WaitGroup
+		reading.Go(func() { w.run(ctx) })
+		defer reading.Wait()
+		defer stop()
+		for nodes, err := range w.set.Watch(ctx, "") {
+			if r.life.Err() != nil || !yield(nodes, err) {
+				return
+			}
+		}
+	}
+}
+
+// watch is one running Watch: it puts what it reads into a set, so that a slow loop holds up nothing.
+type watch struct {
+	r       *Registry
+	service string
+	set     *hub.Hub
+
+	epoch string
+	kept  map[string]registry.Node // of an epoch before, not seen in this one yet
+	retry time.Duration
+}
+
+func (w *watch) run(ctx context.Context) {
+	if w.service != "" && !registry.ValidName(w.service) {
+		w.set.Replace(nil) // nobody can have that name
+		return
+	}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		err := w.stream(ctx)
+		if ctx.Err() != nil || w.r.life.Err() != nil {
+			return
+		}
+		w.set.Fail(err)
+		w.retry = min(max(2*w.retry, firstRetry), lastRetry)
+		timer.Reset(jitter(w.retry))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// stream reads one connection until it ends.
+func (w *watch) stream(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silent := time.AfterFunc(w.r.o.Timeout, func() { cancel(errSilent) })
+	defer silent.Stop()
+	query := url.Values{}
+	if w.service != "" {
+		query.Set("service", w.service)
+	}
+	req, err := w.r.request(ctx, stdhttp.MethodGet, watchPath, query, nil)
+	if err != nil {
+		return err
+	}
+	rsp, err := w.r.client.Do(req)
+	if err != nil {
+		return w.lost(ctx, err)
+	}
+	defer rsp.Body.Close()
+	if rsp.StatusCode != stdhttp.StatusOK {
+		body, err := w.r.read(rsp)
+		if err != nil {
+			return w.lost(ctx, err)
+		}
+		return w.r.refused(rsp, body)
+	}
+	if !isType(rsp, linesType) {
+		return w.r.unavailable(errNoAnswer)
+	}
+	lines := bufio.NewReaderSize(rsp.Body, 32<<10)
+	for {
+		line, err := readLine(lines, w.r.o.MaxAnswer)
+		if err != nil {
+			return w.lost(ctx, err)
+		}
+		s, err := parseSet(line)
+		if err != nil {
+			return w.r.unavailable(err)
+		}
+		silent.Reset(watchDead)
+		w.r.hear(s.Epoch)
+		if s.Nodes != nil {
+			w.retry = 0
+			w.set.Replace(w.join(s, w.r.proper(s, w.service)))
+		}
+	}
+}
+
+// lost is the error of a connection that ended.
+func (w *watch) lost(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(context.Cause(ctx), errSilent):
+		err = errSilent
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		err = errors.New("it ended the watch")
+	}
+	return w.r.unavailable(err)
+}
+
+// join adds the nodes of the epoch before that may come back.
+func (w *watch) join(s set, nodes []registry.Node) []registry.Node {
+	if s.Epoch != w.epoch {
+		if w.epoch != "" {
+			w.kept = map[string]registry.Node{}
+			for _, n := range w.set.List() {
+				w.kept[n.ID] = n
+			}
+		}
+		w.epoch = s.Epoch
+	}
+	if !s.Starting {
+		w.kept = nil
+	}
+	for _, n := range nodes {
+		delete(w.kept, n.ID)
+	}
+	for _, n := range w.kept {
+		nodes = append(nodes, n)
+	}
+	return nodes
+}
+
+// readLine reads a line of limit bytes at most, without its end. A line that is not ended is none.
+func readLine(r *bufio.Reader, limit int64) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if int64(len(line)+len(part)) > limit {
+			return nil, fmt.Errorf("%w: a line of over %d bytes", errTooLong, limit)
+		}
+		line = append(line, part...)
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return line, err
+		}
+	}
+}

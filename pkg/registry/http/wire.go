@@ -1,0 +1,203 @@
+package http
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/registry"
+)
+
+// The protocol's names. doc.go says what they mean.
+const (
+	nodesPath    = "/v1/nodes"
+	servicesPath = "/v1/services"
+	watchPath    = "/v1/watch"
+	healthPath   = "/healthz"
+
+	leaseHeader = "Micro-Lease"
+	jsonType    = "application/json"
+	linesType   = "application/jsonl"
+	errorID     = "micro.registry"
+
+	heartbeat  = 10 * time.Second // at most between two lines of a watch
+	watchDead  = 3 * heartbeat    // without a line
+	minSecret  = 32               // hexadecimal digits: 128 bits
+	maxSecret  = 128
+	epochBytes = 16
+)
+
+// set is a set of nodes as answers and watches carry it. Nodes is nil in a heartbeat.
+type set struct {
+	Epoch    string           `json:"epoch"`
+	Revision uint64           `json:"revision"`
+	Starting bool             `json:"starting,omitempty"`
+	Nodes    *[]registry.Node `json:"nodes,omitempty"`
+	skipped  []error          // records that parseSet left out
+}
+
+// lease is the answer to a registration.
+type lease struct {
+	Epoch    string `json:"epoch"`
+	Revision uint64 `json:"revision"`
+	TTL      string `json:"ttl"`
+	Lease    string `json:"lease,omitempty"`
+}
+
+// Health is the answer of /healthz.
+type Health struct {
+	Status   string `json:"status"` // "ok", or "starting": owners are expected to put their nodes again
+	Epoch    string `json:"epoch"`
+	Revision uint64 `json:"revision"`
+	Nodes    int    `json:"nodes"`
+	Watches  int    `json:"watches"`
+	Uptime   string `json:"uptime"` // a Go duration
+}
+
+// service is an entry of /v1/services.
+type service struct {
+	Name     string   `json:"name"`
+	Nodes    int      `json:"nodes"`
+	Versions []string `json:"versions"`
+}
+
+type services struct {
+	Epoch    string    `json:"epoch"`
+	Revision uint64    `json:"revision"`
+	Starting bool      `json:"starting,omitempty"`
+	Services []service `json:"services"`
+}
+
+var errNoAnswer = errors.New("the answer is none of a registry server")
+
+// parseSet reads a set. Records that are no valid nodes are left out, and told of in skipped; a set without an epoch is
+// none of ours.
+func parseSet(data []byte) (set, error) {
+	var in struct {
+		Epoch    string             `json:"epoch"`
+		Revision uint64             `json:"revision"`
+		Starting bool               `json:"starting"`
+		Nodes    *[]json.RawMessage `json:"nodes"`
+	}
+	if err := json.Unmarshal(data, &in); err != nil || !validEpoch(in.Epoch) {
+		return set{}, errNoAnswer
+	}
+	s := set{Epoch: in.Epoch, Revision: in.Revision, Starting: in.Starting}
+	if in.Nodes == nil {
+		return s, nil
+	}
+	nodes := make([]registry.Node, 0, len(*in.Nodes))
+	seen := make(map[string]bool, len(*in.Nodes))
+	for _, raw := range *in.Nodes {
+		n, err := parseNode(raw)
+		if err == nil && seen[n.ID] {
+			err = fmt.Errorf("%w: id %s stands twice", registry.ErrInvalid, n.ID)
+		}
+		if err != nil {
+			s.skipped = append(s.skipped, err)
+			continue
+		}
+		seen[n.ID] = true
+		nodes = append(nodes, n)
+	}
+	registry.Sort(nodes)
+	s.Nodes = &nodes
+	return s, nil
+}
+
+// parseNode reads and validates a record.
+func parseNode(data []byte) (registry.Node, error) {
+	n, err := decodeNode(data)
+	if err != nil {
+		return registry.Node{}, err
+	}
+	return n, registry.Validate(n)
+}
+
+// decodeNode reads a record that may lack its id.
+func decodeNode(data []byte) (registry.Node, error) {
+	var n registry.Node
+	if len(data) > registry.MaxRecord {
+		return n, fmt.Errorf("%w: the record has %d bytes, limit %d", registry.ErrInvalid, len(data), registry.MaxRecord)
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
+		return registry.Node{}, fmt.Errorf("%w: the record is not a node: %w", registry.ErrInvalid, err)
+	}
+	if hasNull(n) {
+		return registry.Node{}, fmt.Errorf("%w: null among the values of an endpoint", registry.ErrInvalid)
+	}
+	return n, nil
+}
+
+// hasNull finds nil among a node's values, which readers need not expect.
+func hasNull(n registry.Node) bool {
+	var in func(v *registry.Value) bool
+	in = func(v *registry.Value) bool {
+		for _, w := range v.Values {
+			if w == nil || in(w) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, e := range n.Endpoints {
+		if e.Request != nil && in(e.Request) || e.Response != nil && in(e.Response) {
+			return true
+		}
+	}
+	return false
+}
+
+func parseLease(data []byte) (lease, time.Duration, error) {
+	var l lease
+	if err := json.Unmarshal(data, &l); err != nil || !validEpoch(l.Epoch) {
+		return lease{}, 0, errNoAnswer
+	}
+	ttl, err := time.ParseDuration(l.TTL)
+	if err != nil || ttl <= 0 {
+		return lease{}, 0, errNoAnswer
+	}
+	return l, ttl, nil
+}
+
+func parseHealth(data []byte) (Health, error) {
+	var h Health
+	if err := json.Unmarshal(data, &h); err != nil || !validEpoch(h.Epoch) {
+		return Health{}, errNoAnswer
+	}
+	return h, nil
+}
+
+func validEpoch(s string) bool { return len(s) == 2*epochBytes && hexadecimal(s) }
+
+func validSecret(s string) bool {
+	return len(s) >= minSecret && len(s) <= maxSecret && hexadecimal(s)
+}
+
+func hexadecimal(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return false
+		}
+	}
+	return true
+}
+
+// errTooLong: an answer passes its limit.
+var errTooLong = errors.New("the answer is too long")
+
+// readAll reads r to its end, limit bytes at most.
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case n > limit:
+		return nil, fmt.Errorf("%w: over %d bytes", errTooLong, limit)
+	}
+	return b.Bytes(), nil
+}

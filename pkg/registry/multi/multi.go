@@ -1,0 +1,255 @@
+// Package multi joins registries to one.
+//
+// A node is known by its id: where several members know it, the one that is listed first has the word. A member that
+// cannot start, or that fails later, is reported and done without; see [Registry.Status].
+//
+// # Deaths
+//
+// A registry of the network learns late that a process was killed: when a ttl is over. One of this machine sees it at
+// once. Such a member is an authority: what it saw die, no other member shows any more. An authority that implements
+// [Witness] tells which nodes died. Of any other, a node that it showed and shows no longer counts as dead. The copies
+// of a dead node stay hidden
+//
+//   - until an authority shows the id again;
+//   - unless a copy is of a later start than the dead node: its metadata "started" differs or, where one of them has
+//     none, its address;
+//   - until the member that has the copy drops it, as a watch sees it, and shows it again;
+//   - two minutes at most: who still announces the node by then is not dead.
+//
+// # Waiting
+//
+// Get answers when the authorities have answered and some member knows a node; members that are not as fast are left
+// behind. List waits for all members, or for its context. The first set of a Watch comes as Get's answer does, though
+// after a second at the latest; what slower members know comes in the sets after it.
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cb02dfca/micro/pkg/registry"
+)
+
+// Member is one of the registries that are joined.
+type Member struct {
+	// Name is for reports: "local". Required.
+	Name string
+	// Registry is the member; or
+	Registry registry.Registry
+	// Open opens it. Exactly one of the two is given.
+	Open func(ctx context.Context) (registry.Registry, error)
+	// Authority: what this member saw die is dead.
+	Authority bool
+}
+
+// Witness is what an authority may implement to tell deaths from other reasons for which a node may be missing.
+type Witness interface {
+	// Died gives the node with that id as it last was, if the registry saw its owner die and nobody has registered the
+	// id since. It does not block. The registry may forget deaths after two minutes.
+	Died(id string) (registry.Node, bool)
+}
+
+// Options of Join. The zero value is good.
+type Options struct {
+	// Logger is told when a member fails and when it is back. Nil: nobody is.
+	Logger *slog.Logger
+}
+
+// Registry is several registries joined. Its methods may be called concurrently.
+type Registry struct {
+	logger  *slog.Logger
+	members []*member // all, in order; those that did not start have no registry
+	running []*member // those that started, in order
+	graves  *graves
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	busy   sync.WaitGroup      // goroutines that ask members
+	own    map[string]struct{} // ids that were registered here
+}
+
+// member is a Member and how it fares.
+type member struct {
+	Member
+	index int // in Registry.running
+	start error
+
+	mu       sync.Mutex
+	find     error            // of the last question, nil if it was answered
+	register map[string]error // by node id: registrations that failed
+}
+
+// New joins members, and owns them from here on: Close closes them, and so does New where it gives an error. It is an
+// error if none starts, or if one is badly given.
+func New(members ...Member) (*Registry, error) {
+	return Join(context.Background(), Options{}, members...)
+}
+
+// Join is New with options, and with a context for the members' Open.
+func Join(ctx context.Context, o Options, members ...Member) (*Registry, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Registry{logger: o.Logger, graves: newGraves(), own: map[string]struct{}{}}
+	r.life, r.end = context.WithCancel(context.Background())
+	if err := check(members); err != nil {
+		return nil, errors.Join(err, r.discard(members))
+	}
+	var opening sync.WaitGroup
+	for _, m := range members {
+		started := &member{Member: m, register: map[string]error{}}
+		r.members = append(r.members, started)
+		if m.Registry == nil {
+			opening.Go(func() { started.Registry, started.start = m.Open(ctx) })
+		}
+	}
+	opening.Wait()
+	var failed []error
+	for _, m := range r.members {
+		if m.start != nil {
+			m.Registry = nil
+			failed = append(failed, fmt.Errorf("%s: %w", m.Name, m.start))
+			r.logger.Warn("registry member did not start, doing without", "member", m.Name, "error", m.start)
+			continue
+		}
+		m.index = len(r.running)
+		r.running = append(r.running, m)
+	}
+	if len(r.running) == 0 {
+		r.end()
+		return nil, fmt.Errorf("registry: no member started: %w", errors.Join(failed...))
+	}
+	return r, nil
+}
+
+func check(members []Member) error {
+	if len(members) == 0 {
+		return errors.New("registry: multi has no members")
+	}
+	names := map[string]bool{}
+	for i, m := range members {
+		switch {
+		case m.Name == "":
+			return fmt.Errorf("registry: multi: member %d has no name", i)
+		case names[m.Name]:
+			return fmt.Errorf("registry: multi: member %q stands twice", m.Name)
+		case (m.Registry == nil) == (m.Open == nil):
+			return fmt.Errorf("registry: multi: member %q needs either Registry or Open", m.Name)
+		}
+		names[m.Name] = true
+	}
+	return nil
+}
+
+// discard closes members that will not be used.
+func (r *Registry) discard(members []Member) error {
+	r.end()
+	var errs []error
+	for _, m := range members {
+		if m.Registry != nil {
+			errs = append(errs, m.Registry.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Status tells how one member fares.
+type Status struct {
+	Name    string
+	Started bool  // false: Open failed, and the member is done without
+	Err     error // why it did not start, or what failed when it was last asked; nil: all is well
+}
+
+// Status tells how the members fare, in their order.
+func (r *Registry) Status() []Status {
+	out := make([]Status, 0, len(r.members))
+	for _, m := range r.members {
+		m.mu.Lock()
+		errs := []error{m.start, m.find}
+		for _, err := range m.register {
+			errs = append(errs, err)
+		}
+		m.mu.Unlock()
+		out = append(out, Status{Name: m.Name, Started: m.start == nil, Err: errors.Join(errs...)})
+	}
+	return out
+}
+
+// Close closes all members. The errors of those that fail are joined.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		r.busy.Wait()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	r.end()
+	errs := make([]error, len(r.running))
+	var closing sync.WaitGroup
+	for i, m := range r.running {
+		closing.Go(func() {
+			if err := m.Registry.Close(); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", m.Name, err)
+			}
+		})
+	}
+	closing.Wait()
+	r.busy.Wait()
+	return errors.Join(errs...)
+}
+
+// begin says that count goroutines are about to ask members. It gives false after Close.
+func (r *Registry) begin(count int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.busy.Add(count)
+	return true
+}
+
+// found notes how m's last answer went.
+func (r *Registry) found(ctx context.Context, m *member, err error) {
+	if errors.Is(err, registry.ErrNotFound) {
+		err = nil
+	}
+	if errors.Is(ctx.Err(), context.Canceled) || r.life.Err() != nil { // left behind: no fault of the member's
+		return
+	}
+	m.mu.Lock()
+	was := m.find
+	m.find = err
+	m.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		r.logger.Warn("registry member fails", "member", m.Name, "error", err)
+	case err == nil && was != nil:
+		r.logger.Info("registry member is back", "member", m.Name)
+	}
+}
+
+// registered notes how m took a registration.
+func (r *Registry) registered(m *member, id string, err error) {
+	m.mu.Lock()
+	_, was := m.register[id]
+	delete(m.register, id)
+	if err != nil {
+		m.register[id] = fmt.Errorf("register %s: %w", id, err)
+	}
+	m.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		r.logger.Warn("registry member does not take the node", "member", m.Name, "node", id, "error", err)
+	case err == nil && was:
+		r.logger.Info("registry member takes the node again", "member", m.Name, "node", id)
+	}
+}
