@@ -1,0 +1,288 @@
+package http
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// sender names this package in errors that it answers with.
+const sender = "micro.transport"
+
+// keepStorage is the size of a body whose storage is kept for the next call; larger ones are left to the collector.
+const keepStorage = 64 << 10
+
+// exchange is the storage of one plain call.
+type exchange struct {
+	req, rsp transport.Message
+}
+
+// route serves a request that passed the checks of Host and Origin.
+func (l *Listener) route(w http.ResponseWriter, r *http.Request) {
+	for _, m := range l.mounts {
+		if m.match(r) {
+			l.limitWrite(w, 0)
+			m.handler.ServeHTTP(w, r)
+			return
+		}
+	}
+	if !l.enter() {
+		closeAfter(w, r)
+		refuse(w, r, status.Refuse(status.Unavailable, "the server is shutting down"))
+		return
+	}
+	defer l.handlers.Done()
+	switch {
+	case wantsUpgrade(r):
+		l.upgrade(w, r)
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		refuse(w, r, status.New(http.StatusMethodNotAllowed, "a call is a POST to its endpoint, such as /Say.Hello, with the body's Content-Type"))
+	case l.calls == nil:
+		refuse(w, r, status.Refuse(status.Unimplemented, "no plain HTTP calls are served here"))
+	default:
+		l.call(w, r)
+	}
+}
+
+// timed bounds the times of each request: of reading its body, whoever reads it, and of writing the answer. net/http keeps
+// a deadline from one request to the next, and knows none for a body that is refused and drained.
+func (l *Listener) timed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.limitWrite(w, l.t.o.WriteTimeout)
+		if r.ContentLength != 0 {
+			b := &timedBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: l.t.o.BodyIdle, end: time.Now().Add(l.t.o.BodyTimeout)}
+			b.limit()
+			r.Body = b
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// timedBody is a request's body that must come in time.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	idle    time.Duration
+	end     time.Time
+}
+
+// limit sets the deadline of the next read.
+func (b *timedBody) limit() {
+	next := time.Now().Add(b.idle)
+	if next.After(b.end) {
+		next = b.end
+	}
+	_ = b.control.SetReadDeadline(next) // fails on a connection that has gone, as the read will
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	b.limit()
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		// net/http reads on, to see the caller leave: an old deadline would look like that.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// limitWrite bounds the writing of the answer from now on; zero is no bound, for as long as a handler runs.
+func (l *Listener) limitWrite(w http.ResponseWriter, d time.Duration) {
+	var end time.Time
+	if d > 0 {
+		end = time.Now().Add(d)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(end) // fails on a connection that has gone, as the write will
+}
+
+// closeAfter makes the connection end with this answer, as what follows on it is not to be read. An HTTP/2 connection
+// has other requests, and lives on.
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// call serves a plain call.
+func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
+	if len(r.TransferEncoding) > 0 {
+		// A request that has a Content-Length too is read differently by careless proxies (RFC 9112 section 6.3):
+		// what follows a chunked body on this connection is not read.
+		closeAfter(w, r)
+	}
+	l.limitWrite(w, 0) // until there is something to write: the body and the handler have times of their own
+	x := l.messages.Get().(*exchange)
+	defer l.recycle(x)
+	x.req.Reset()
+	x.rsp.Reset()
+	x.req.Kind, x.rsp.Kind = transport.Call, transport.Reply
+	endpoint, e := endpointOf(r)
+	if e == nil {
+		e = readHeader(&x.req, r.Header, endpoint)
+	}
+	if e == nil {
+		e = l.readBody(&x.req, w, r)
+	}
+	if e != nil {
+		l.limitWrite(w, l.t.o.WriteTimeout)
+		refuse(w, r, e)
+		return
+	}
+	l.calls(r.Context(), r.RemoteAddr, &x.req, &x.rsp)
+	l.limitWrite(w, l.t.o.WriteTimeout)
+	l.reply(w, r, &x.rsp)
+}
+
+func (l *Listener) recycle(x *exchange) {
+	if cap(x.req.Body) > keepStorage {
+		x.req.Body = nil
+	}
+	if cap(x.rsp.Body) > keepStorage {
+		x.rsp.Body = nil
+	}
+	l.messages.Put(x)
+}
+
+// readBody reads r's body into m, within the limit of size.
+func (l *Listener) readBody(m *transport.Message, w http.ResponseWriter, r *http.Request) *status.Error {
+	limit := int64(l.t.o.MaxMessage)
+	tooLarge := status.New(status.TooLarge, "the body is over the limit of %d bytes", limit)
+	if r.ContentLength > limit {
+		closeAfter(w, r) // the body is not read
+		return tooLarge
+	}
+	if r.ContentLength == 0 {
+		return nil
+	}
+	body := http.MaxBytesReader(w, r.Body, limit)
+	for {
+		if len(m.Body) == cap(m.Body) {
+			m.Body = append(m.Body, 0)[:len(m.Body)] // grows with what came
+		}
+		n, err := body.Read(m.Body[len(m.Body):cap(m.Body)])
+		m.Body = m.Body[:len(m.Body)+n]
+		if err == nil {
+			continue
+		}
+		var over *http.MaxBytesError
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &over):
+			closeAfter(w, r)
+			return tooLarge
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			closeAfter(w, r)
+			return status.Wrap(err, status.DeadlineExceeded, "the body did not come in time")
+		}
+		closeAfter(w, r)
+		return status.Wrap(err, status.InvalidArgument, "the body is cut off or malformed")
+	}
+}
+
+// reply writes what the handler answered, with its length, so that it leaves in one piece.
+func (l *Listener) reply(w http.ResponseWriter, r *http.Request, rsp *transport.Message) {
+	if len(rsp.Body) > l.t.o.MaxMessage {
+		refuse(w, r, status.New(status.TooLarge, "the reply of %d bytes is over the limit of %d", len(rsp.Body), l.t.o.MaxMessage))
+		return
+	}
+	h := w.Header()
+	writeHeader(h, rsp.Header)
+	if e := status.Parse(rsp.Header.Get(transport.HeaderError)); e != nil {
+		refuse(w, r, e)
+		return
+	}
+	if isGoMicro(r) {
+		echoID(h, r)
+	}
+	if ct := rsp.Header.Get(transport.HeaderContentType); ct != "" {
+		h.Set("Content-Type", ct)
+	} else {
+		h.Set("Content-Type", "application/octet-stream") // else net/http guesses
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(rsp.Body)))
+	_, _ = w.Write(rsp.Body) // a caller that has gone needs no answer
+}
+
+// isGoMicro reports whether a request speaks go-micro's dialect: status 200 always, the error in a header.
+func isGoMicro(r *http.Request) bool { return first(r.Header, headerID, "X-Micro-Id") != "" }
+
+func echoID(h http.Header, r *http.Request) {
+	id := oneLine(first(r.Header, headerID, "X-Micro-Id"))
+	h.Set(headerID, id)
+	h.Set("X-Micro-Id", id)
+}
+
+// refuse answers with an error in the caller's dialect.
+func refuse(w http.ResponseWriter, r *http.Request, e *status.Error) {
+	if e.ID == "" {
+		e = &status.Error{ID: sender, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
+	}
+	if e.Code < 400 || e.Code > 599 {
+		e = &status.Error{ID: e.ID, Code: status.Internal, Detail: e.Detail, Refused: e.Refused}
+	}
+	if !isGoMicro(r) {
+		hostcheck.Refuse(w, e)
+		return
+	}
+	h := w.Header()
+	echoID(h, r)
+	text, err := json.Marshal(e)
+	if err != nil { // it is a struct of text and numbers
+		text = []byte(e.Error())
+	}
+	line := oneLine(string(text))
+	h.Set(headerError, line)
+	h.Set("X-Micro-Error", line)
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+}
+
+// wantsUpgrade reports whether a request asks for frames (RFC 9110 section 7.8). HTTP/2 has no upgrade.
+func wantsUpgrade(r *http.Request) bool {
+	return r.ProtoMajor == 1 && listed(r.Header, "Upgrade") && strings.EqualFold(r.Header.Get("Upgrade"), upgradeProtocol)
+}
+
+// upgrade makes the connection one of frames.
+func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method != http.MethodOptions && r.Method != http.MethodGet || r.URL.Path != "/" || r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+		refuse(w, r, status.New(status.InvalidArgument, "an upgrade is OPTIONS / without a body"))
+		return
+	case r.Header.Get(headerVersion) != upgradeVersion:
+		w.Header().Set("Upgrade", upgradeProtocol)
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set(headerVersion, upgradeVersion)
+		refuse(w, r, status.New(http.StatusUpgradeRequired, "frames of version %.20q are not spoken here, version %s is",
+			r.Header.Get(headerVersion), upgradeVersion))
+		return
+	}
+	nc, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		refuse(w, r, status.Wrap(err, status.Internal, "the connection cannot be upgraded"))
+		return
+	}
+	if buffered.Reader.Buffered() > 0 { // a client waits for the 101
+		l.t.o.Logger.Debug("transport/http: a client sent frames before the 101", "remote", nc.RemoteAddr().String())
+		nc.Close()
+		return
+	}
+	answer := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgradeProtocol + "\r\n" +
+		headerVersion + ": " + upgradeVersion + "\r\n\r\n"
+	_ = nc.SetWriteDeadline(time.Now().Add(l.t.o.WriteTimeout)) // a connection that has gone fails the write
+	if _, err := io.WriteString(nc, answer); err != nil {
+		nc.Close()
+		return
+	}
+	l.adopt(nc)
+}

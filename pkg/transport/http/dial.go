@@ -1,0 +1,147 @@
+package http
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// loopbackDial bounds connecting to this machine, where only a full queue makes it wait. It is tried twice: a process that
+// gets no time to run sees its own delay as the peer's.
+const loopbackDial = 300 * time.Millisecond
+
+// PlainSuffix at the end of an address that is given to Dial says that its node does not take the upgrade: Dial then
+// speaks plain HTTP at once, as with Options.Plain.
+const PlainSuffix = "?plain"
+
+// Dial connects to addr, "host:port", and asks for the upgrade. The request carries no call, as the port may have gone to
+// another program; nothing else is sent before the 101 has come. A peer that answers in HTTP without upgrading is spoken
+// to in plain HTTP: its Conn is a transport.Caller, and has no streams. A peer that does not speak HTTP gives an error
+// that wraps transport.ErrProtocol.
+func (t *Transport) Dial(ctx context.Context, addr string) (transport.Conn, error) {
+	host, _, err := net.SplitHostPort(strings.TrimSuffix(addr, PlainSuffix))
+	if err != nil {
+		return nil, fmt.Errorf("%w: dial: address %q: %w", transport.ErrNotSent, addr, err)
+	}
+	if bare, plain := strings.CutSuffix(addr, PlainSuffix); plain || t.o.Plain {
+		return newPlainConn(t, bare), nil
+	}
+	nc, err := t.connect(ctx, addr, host)
+	if err != nil {
+		return nil, fmt.Errorf("%w: dial %s: %w", transport.ErrNotSent, addr, err)
+	}
+	early, upgraded, err := t.ask(ctx, nc, addr)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("%w: dial %s: %w", transport.ErrNotSent, addr, err)
+	}
+	if !upgraded {
+		nc.Close()
+		return newPlainConn(t, addr), nil
+	}
+	return newConn(nc, t, early), nil
+}
+
+// connect opens the TCP connection, and TLS on it.
+func (t *Transport) connect(ctx context.Context, addr, host string) (net.Conn, error) {
+	nc, err := t.dialTCP(ctx, "tcp", addr)
+	if err != nil || t.o.TLSConfig == nil {
+		return nc, err
+	}
+	ctx, stop := context.WithTimeout(ctx, t.o.HeaderTimeout)
+	defer stop()
+	secure := tls.Client(nc, t.tlsClient(host))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("%w: TLS: %w", transport.ErrProtocol, err)
+	}
+	return secure, nil
+}
+
+// dialTCP opens a TCP connection within the time for it.
+func (t *Transport) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: t.o.DialTimeout}
+	if !hostcheck.Loopback(addr) || d.Timeout <= loopbackDial {
+		return d.DialContext(ctx, network, addr)
+	}
+	d.Timeout = loopbackDial
+	nc, err := d.DialContext(ctx, network, addr)
+	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() && ctx.Err() == nil {
+		return d.DialContext(ctx, network, addr)
+	}
+	return nc, err
+}
+
+// tlsClient gives the configuration for dialling host: HTTP/1.1 alone, since HTTP/2 has no upgrade (RFC 9113 section 8.6).
+func (t *Transport) tlsClient(host string) *tls.Config {
+	c := t.o.TLSConfig.Clone()
+	c.NextProtos = []string{"http/1.1"}
+	if c.ServerName == "" {
+		c.ServerName = host
+	}
+	return c
+}
+
+// ask requests the upgrade and reads the answer. early is what came behind it.
+func (t *Transport) ask(ctx context.Context, nc net.Conn, addr string) (early []byte, upgraded bool, err error) {
+	if err := nc.SetDeadline(time.Now().Add(t.o.HeaderTimeout)); err != nil {
+		return nil, false, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	request := "OPTIONS / HTTP/1.1\r\nHost: " + addr + "\r\nConnection: Upgrade\r\nUpgrade: " + upgradeProtocol + "\r\n" +
+		headerVersion + ": " + upgradeVersion + "\r\nContent-Length: 0\r\n\r\n"
+	if _, err := io.WriteString(nc, request); err != nil {
+		return nil, false, failure(ctx, err)
+	}
+	br := bufio.NewReader(io.LimitReader(nc, int64(t.o.MaxHeader)))
+	rsp, err := http.ReadResponse(br, &http.Request{Method: http.MethodOptions})
+	if err != nil {
+		return nil, false, failure(ctx, err)
+	}
+	// The body is not closed, which would read it to its end: the connection is.
+	if rsp.StatusCode == http.StatusBadRequest {
+		// Go's and others' servers say so in plain text.
+		text, _ := io.ReadAll(io.LimitReader(rsp.Body, 512)) // what is there is enough
+		if bytes.Contains(text, []byte("HTTPS")) {
+			return nil, false, fmt.Errorf("%w: the peer speaks TLS", transport.ErrProtocol)
+		}
+	}
+	if rsp.StatusCode != http.StatusSwitchingProtocols {
+		return nil, false, nil
+	}
+	if !strings.EqualFold(rsp.Header.Get("Upgrade"), upgradeProtocol) || rsp.Header.Get(headerVersion) != upgradeVersion {
+		return nil, false, fmt.Errorf("%w: the peer switched to protocol %.40q of version %.20q, and was asked for %s of version %s",
+			transport.ErrProtocol, rsp.Header.Get("Upgrade"), rsp.Header.Get(headerVersion), upgradeProtocol, upgradeVersion)
+	}
+	if !stop() {
+		return nil, false, ctx.Err()
+	}
+	early, _ = br.Peek(br.Buffered()) // gives what is there
+	return append([]byte(nil), early...), true, nc.SetDeadline(time.Time{})
+}
+
+// failure tells a peer that is silent or has gone from one that speaks something else.
+func failure(ctx context.Context, err error) error {
+	var network net.Error
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &network) && network.Timeout():
+		return fmt.Errorf("the peer has not answered the upgrade: %w", err)
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the peer closed the connection: %w", err)
+	}
+	return fmt.Errorf("%w: the peer does not speak HTTP: %w", transport.ErrProtocol, err)
+}

@@ -1,0 +1,180 @@
+// Package http is the default transport: HTTP on one port, and binary frames for those who can.
+//
+// A call is a plain HTTP request, POST /Say.Hello, for curl, a browser, a go-micro service. A connection that asks for it
+// (Upgrade: micro, RFC 9110 section 7.8) carries frames instead: many calls at a time, or a stream. A peer that does not
+// know the upgrade is spoken to in plain HTTP. docs/protocol.md says what goes over the wire.
+//
+// A listener bound to a loopback address refuses requests whose Host or Origin is foreign, so that a web page in this
+// machine's browser cannot call the services on it.
+package http
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/opener"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// Options say how a Transport works. The zero value has the defaults.
+type Options struct {
+	// TLSConfig makes connections TLS, both ways. A listener needs certificates in it. Without it: plain TCP.
+	TLSConfig *tls.Config
+	// MaxMessage is the limit of a message's body in bytes, both ways. Default transport.MaxMessage.
+	MaxMessage int
+	// MaxHeader is the limit of an HTTP message's head in bytes. Default 32 KiB.
+	MaxHeader int
+	// DialTimeout bounds connecting; to a loopback address two tries of 300 ms are made at most. Default 2 s.
+	DialTimeout time.Duration
+	// HeaderTimeout bounds the TLS handshake, the reading of a request's head, and a client's wait for the answer to its
+	// upgrade. Default 5 s.
+	HeaderTimeout time.Duration
+	// BodyIdle is how long no byte may come within a body or a frame's message. Default 10 s.
+	BodyIdle time.Duration
+	// BodyTimeout bounds the reading of a body or a frame's message from its first byte. Default 30 s.
+	BodyTimeout time.Duration
+	// IdleTimeout is how long a plain HTTP connection may wait for its next request. Default 60 s.
+	IdleTimeout time.Duration
+	// WriteTimeout bounds the writing of a reply, and of each frame. Default 30 s.
+	WriteTimeout time.Duration
+	// MaxConns is the limit of connections that a listener holds, upgraded ones among them. Beyond it a connection is
+	// closed at once. Default 10 000, or 80 % of the process's file descriptors where that is less.
+	MaxConns int
+	// AllowedHosts are names, without port, that a loopback listener takes in Host and Origin beside localhost.
+	AllowedHosts []string
+	// Plain makes Dial speak plain HTTP without asking for the upgrade.
+	Plain bool
+	// Logger gets what a listener has to tell. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Transport makes connections over HTTP. Make it with New. Its methods may be called concurrently.
+type Transport struct {
+	o     Options
+	pools *pools
+}
+
+var _ transport.Transport = (*Transport)(nil)
+
+// New returns a Transport. It fails on a negative option.
+func New(o Options) (*Transport, error) {
+	for _, d := range []struct {
+		name     string
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{"DialTimeout", &o.DialTimeout, 2 * time.Second},
+		{"HeaderTimeout", &o.HeaderTimeout, 5 * time.Second},
+		{"BodyIdle", &o.BodyIdle, 10 * time.Second},
+		{"BodyTimeout", &o.BodyTimeout, 30 * time.Second},
+		{"IdleTimeout", &o.IdleTimeout, 60 * time.Second},
+		{"WriteTimeout", &o.WriteTimeout, 30 * time.Second},
+	} {
+		if *d.value < 0 {
+			return nil, fmt.Errorf("transport/http: option %s: %s is negative", d.name, *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.standard
+		}
+	}
+	for _, n := range []struct {
+		name     string
+		value    *int
+		standard int
+	}{
+		{"MaxMessage", &o.MaxMessage, transport.MaxMessage},
+		{"MaxHeader", &o.MaxHeader, 32 << 10},
+		{"MaxConns", &o.MaxConns, min(10_000, maxFiles()/5*4)},
+	} {
+		if *n.value < 0 {
+			return nil, fmt.Errorf("transport/http: option %s: %d is negative", n.name, *n.value)
+		}
+		if *n.value == 0 {
+			*n.value = n.standard
+		}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.AllowedHosts = slices.Clone(o.AllowedHosts)
+	if o.TLSConfig != nil {
+		o.TLSConfig = o.TLSConfig.Clone()
+	}
+	return &Transport{o: o, pools: newPools()}, nil
+}
+
+// Open is the transport.Opener of the URL "http://". Its parameters are plain=true, which leaves the upgrade alone,
+// max-message=BYTES, and hosts=NAME,NAME, the allowed hosts.
+func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
+	params, err := opener.Params(u, "plain", "max-message", "hosts")
+	if err != nil {
+		return nil, fmt.Errorf("transport/http: %w", err)
+	}
+	if u.Host != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("transport/http: %s: the transport's URL names no host: the address is set on its own", u.Redacted())
+	}
+	var o Options
+	if v, ok := params["plain"]; ok {
+		if o.Plain, err = strconv.ParseBool(v); err != nil {
+			return nil, fmt.Errorf("transport/http: %s: parameter plain: %q is neither true nor false", u.Redacted(), v)
+		}
+	}
+	if v, ok := params["max-message"]; ok {
+		if o.MaxMessage, err = strconv.Atoi(v); err != nil || o.MaxMessage < 1 {
+			return nil, fmt.Errorf("transport/http: %s: parameter max-message: %q is no number of bytes", u.Redacted(), v)
+		}
+	}
+	if v := params["hosts"]; v != "" {
+		o.AllowedHosts = strings.Split(v, ",")
+	}
+	t, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// bufferSizes are those of the buffers that are lent to reads and writes: the small one for a message or two, the large
+// one for a whole frame with its header and metadata.
+const (
+	smallBuffer = 4 << 10
+	largeBuffer = 84 << 10
+)
+
+// pools lend buffers, so that a connection at rest holds none.
+type pools struct {
+	small, large sync.Pool
+}
+
+func newPools() *pools {
+	return &pools{
+		small: sync.Pool{New: func() any { b := make([]byte, smallBuffer); return &b }},
+		large: sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }},
+	}
+}
+
+// get lends a buffer of at least n bytes.
+func (p *pools) get(n int) *[]byte {
+	if n <= smallBuffer {
+		return p.small.Get().(*[]byte)
+	}
+	return p.large.Get().(*[]byte)
+}
+
+// put takes a buffer back.
+func (p *pools) put(b *[]byte) {
+	switch len(*b) {
+	case smallBuffer:
+		p.small.Put(b)
+	case largeBuffer:
+		p.large.Put(b)
+	}
+}

@@ -1,0 +1,179 @@
+package frame
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/metadata"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// Assembler puts messages together from the bytes of a connection, in whatever pieces they come. It does no I/O. What it
+// holds is bounded by MaxPartial messages of the limit, and grows only with the bytes that came. Not for concurrent use.
+type Assembler struct {
+	// Clock is stamped on a message when its first byte comes. The owner sets it before Feed, by a clock of its own.
+	Clock time.Duration
+
+	limit int // bytes of a message's body
+
+	head  [HeaderSize]byte
+	n     int // bytes of head that are there
+	began time.Duration
+	frame Header   // the frame whose payload is being read, once n is HeaderSize
+	left  int      // bytes of its payload that are still to come
+	cur   *partial // the message that it belongs to
+
+	partial []*partial // messages of which a frame came that said that more follows
+	done    *partial   // the complete message that Take will give
+	spare   *partial   // storage for the next message
+}
+
+// partial is a message of which not all has come.
+type partial struct {
+	kind    transport.Kind
+	id      uint32
+	timeout uint32
+	began   time.Duration
+	section int // bytes of header that are still to come
+	header  []byte
+	body    []byte
+	over    bool // the body passed the limit: the rest is skipped
+}
+
+// NewAssembler returns an Assembler of messages whose bodies have at most limit bytes.
+func NewAssembler(limit int) *Assembler { return &Assembler{limit: limit} }
+
+// Feed takes bytes from the front of data, until a message is complete, and says how many it took. Call Take before
+// the next Feed where complete is true. After an error, which wraps transport.ErrProtocol, the Assembler is of no
+// further use.
+func (a *Assembler) Feed(data []byte) (n int, complete bool, err error) {
+	for n < len(data) {
+		if a.n < HeaderSize {
+			if a.n == 0 {
+				a.began = a.Clock
+			}
+			took := copy(a.head[a.n:], data[n:])
+			n, a.n = n+took, a.n+took
+			if a.n < HeaderSize {
+				break
+			}
+			if err := a.begin(); err != nil {
+				return n, false, err
+			}
+		} else {
+			n += a.payload(data[n:])
+		}
+		if a.left == 0 {
+			if complete, err = a.end(); complete || err != nil {
+				return n, complete, err
+			}
+		}
+	}
+	return n, false, nil
+}
+
+// begin starts a frame whose header is there.
+func (a *Assembler) begin() error {
+	h, err := Parse(a.head[:])
+	if err != nil {
+		return err
+	}
+	a.frame, a.left = h, int(h.Body)+int(h.Section)
+	i := slices.IndexFunc(a.partial, func(p *partial) bool { return p.id == h.ID && p.kind == h.Kind })
+	if h.Flags&Cont != 0 {
+		if i < 0 {
+			return fmt.Errorf("%w: frame continues a %s with id %d, of which nothing came", transport.ErrProtocol, h.Kind, h.ID)
+		}
+		a.cur = a.partial[i]
+		return nil
+	}
+	if i >= 0 {
+		return fmt.Errorf("%w: a second %s with id %d within the first", transport.ErrProtocol, h.Kind, h.ID)
+	}
+	if h.Flags&More != 0 && len(a.partial) == MaxPartial {
+		return fmt.Errorf("%w: more than %d messages in parts at a time", transport.ErrProtocol, MaxPartial)
+	}
+	p := a.spare
+	if p == nil {
+		p = new(partial)
+	}
+	a.spare = nil
+	*p = partial{kind: h.Kind, id: h.ID, timeout: h.Timeout, began: a.began, section: int(h.Section), header: p.header[:0], body: p.body[:0]}
+	a.cur = p
+	return nil
+}
+
+// payload takes bytes of the current frame.
+func (a *Assembler) payload(data []byte) int {
+	p, n := a.cur, 0
+	if p.section > 0 {
+		n = min(p.section, len(data))
+		p.header = append(p.header, data[:n]...)
+		p.section -= n
+	}
+	body := min(a.left-n-p.section, len(data)-n)
+	if !p.over && len(p.body)+body > a.limit {
+		p.over, p.body = true, nil // what is skipped is not held
+	}
+	if !p.over {
+		p.body = append(p.body, data[n:n+body]...)
+	}
+	a.left -= n + body
+	return n + body
+}
+
+// end finishes a frame whose payload is there, and says whether it completes a message.
+func (a *Assembler) end() (bool, error) {
+	p, flags := a.cur, a.frame.Flags
+	a.cur, a.n = nil, 0
+	if flags&Cont == 0 {
+		if _, err := metadata.Parse(p.header); err != nil {
+			return false, fmt.Errorf("%w: metadata of a %s: %w", transport.ErrProtocol, p.kind, err)
+		}
+	}
+	if flags&More != 0 {
+		if flags&Cont == 0 {
+			a.partial = append(a.partial, p)
+		}
+		return false, nil
+	}
+	if flags&Cont != 0 {
+		a.partial = slices.DeleteFunc(a.partial, func(q *partial) bool { return q == p })
+	}
+	if flags&Abort != 0 {
+		return false, nil
+	}
+	a.done = p
+	return true, nil
+}
+
+// Take gives the message that Feed completed. The storage of m and the Assembler's change places. The error wraps
+// transport.ErrTooLarge where the body was over the limit: m then has all but the body.
+func (a *Assembler) Take(m *transport.Message) error {
+	p := a.done
+	a.done, a.spare = nil, p
+	header, body := m.Header[:0], m.Body[:0]
+	*m = transport.Message{Kind: p.kind, ID: p.id, Timeout: Duration(p.timeout), Header: p.header, Body: p.body}
+	p.header, p.body = header, body
+	if p.over {
+		return fmt.Errorf("%w: %s with a body of over %d bytes", transport.ErrTooLarge, p.kind, a.limit)
+	}
+	return nil
+}
+
+// Between reports whether the connection is between two messages: no part of one is waiting for the rest.
+func (a *Assembler) Between() bool { return a.n == 0 && len(a.partial) == 0 }
+
+// Oldest gives what Clock was when the first byte came of the oldest message that is not complete. There is none where
+// Between is true.
+func (a *Assembler) Oldest() time.Duration {
+	oldest := a.Clock
+	if a.n > 0 {
+		oldest = a.began
+	}
+	for _, p := range a.partial {
+		oldest = min(oldest, p.began)
+	}
+	return oldest
+}

@@ -1,0 +1,271 @@
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/internal/drain"
+)
+
+// The limits of HTTP/2 on a listener.
+const (
+	maxStreams    = 250              // requests at a time on a connection
+	h2PingAfter   = 30 * time.Second // silence after which a connection is asked whether it lives
+	h2PingTimeout = 15 * time.Second
+)
+
+// closeGrace is how long Close waits for plain calls whose context it has ended.
+const closeGrace = time.Second
+
+// Listener serves one port: plain HTTP through the CallHandler, upgraded connections through Accept, and what
+// HandleHTTP mounted.
+type Listener struct {
+	t      *Transport
+	ln     *limitListener
+	server *http.Server
+	calls  transport.CallHandler
+	mounts []mount
+
+	start    sync.Once
+	stop     sync.Once
+	accepted chan *conn
+	done     chan struct{} // closed when nothing more is accepted
+	serving  sync.WaitGroup
+	messages sync.Pool // *exchange
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{} // upgraded ones that live
+	closing  bool               // no plain call begins any more
+	handlers sync.WaitGroup     // plain calls and upgrades under way
+}
+
+type mount struct {
+	match   func(*http.Request) bool
+	handler http.Handler
+}
+
+var (
+	_ transport.Listener   = (*Listener)(nil)
+	_ transport.CallServer = (*Listener)(nil)
+	_ transport.Shutdowner = (*Listener)(nil)
+)
+
+// Listen takes addr, "host:port". It gives a *Listener, which takes connections from the first Accept on; until then
+// they wait in the system's queue.
+func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("transport/http: %w", err)
+	}
+	return t.Serve(ln)
+}
+
+// Serve gives a *Listener over a socket that listens already: one that the parent process opened. It owns ln from now
+// on, and closes it where it fails.
+func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
+	if c := t.o.TLSConfig; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+		_ = ln.Close()
+		return nil, fmt.Errorf("transport/http: listen on %s: the TLS configuration has no certificate", ln.Addr())
+	}
+	l := &Listener{
+		t:        t,
+		ln:       newLimitListener(ln, t.o.MaxConns, t.o.Logger),
+		accepted: make(chan *conn),
+		done:     make(chan struct{}),
+		conns:    make(map[*conn]struct{}),
+	}
+	l.messages.New = func() any { return new(exchange) }
+	handler := hostcheck.Wrap(http.HandlerFunc(l.route), hostcheck.Options{Address: l.Addr(), AllowedHosts: t.o.AllowedHosts})
+	l.server = l.newServer(l.timed(handler))
+	return l, nil
+}
+
+func (l *Listener) newServer(handler http.Handler) *http.Server {
+	o := &l.t.o
+	s := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: o.HeaderTimeout,
+		IdleTimeout:       o.IdleTimeout,
+		MaxHeaderBytes:    o.MaxHeader,
+		ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			SendPingTimeout:      h2PingAfter,
+			PingTimeout:          h2PingTimeout,
+			WriteByteTimeout:     o.WriteTimeout,
+		},
+	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetHTTP2(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	if o.TLSConfig != nil {
+		s.TLSConfig = o.TLSConfig.Clone()
+		s.TLSConfig.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return s
+}
+
+// ServeCalls sets the handler of plain HTTP calls. Call it before the first Accept.
+func (l *Listener) ServeCalls(h transport.CallHandler) { l.calls = h }
+
+// HandleHTTP gives the requests that match to h, behind the listener's checks of Host and Origin. Where several match,
+// the first mounted has it; requests for the upgrade are matched too. The times of reading the body are the listener's; its
+// size, and the time of writing the answer, are h's to limit. Call it before the first Accept.
+func (l *Listener) HandleHTTP(match func(*http.Request) bool, h http.Handler) {
+	l.mounts = append(l.mounts, mount{match, h})
+}
+
+// Accept waits for the next upgraded connection. After Close or Shutdown it returns transport.ErrClosed.
+func (l *Listener) Accept() (transport.Conn, error) {
+	l.start.Do(func() { l.serving.Go(l.serve) })
+	select {
+	case <-l.done:
+		return nil, transport.ErrClosed
+	default:
+	}
+	select {
+	case <-l.done:
+		return nil, transport.ErrClosed
+	case c := <-l.accepted:
+		select {
+		case <-l.done: // Shutdown may already have told those that it knew
+			c.Close()
+			return nil, transport.ErrClosed
+		default:
+			return c, nil
+		}
+	}
+}
+
+func (l *Listener) serve() {
+	var err error
+	if l.t.o.TLSConfig != nil {
+		err = l.server.ServeTLS(l.ln, "", "")
+	} else {
+		err = l.server.Serve(l.ln)
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		l.t.o.Logger.Error("transport/http: the listener has failed", "address", l.Addr(), "error", err)
+	}
+}
+
+// Addr is the address that was taken, "127.0.0.1:8080".
+func (l *Listener) Addr() string { return l.ln.Addr().String() }
+
+// Close stops accepting, frees the address, and closes the plain HTTP connections: the contexts of their calls end, and
+// Close waits up to a second for the calls. Accepted connections live on.
+func (l *Listener) Close() error {
+	l.finish()
+	l.server.Close()
+	l.serving.Wait()
+	if !l.settle(closeGrace) {
+		l.t.o.Logger.Warn("transport/http: closed while calls are still running", "address", l.Addr())
+	}
+	return nil
+}
+
+// settle waits for the handlers, and reports whether they have ended within limit.
+func (l *Listener) settle(limit time.Duration) bool {
+	l.mu.Lock()
+	l.closing = true
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	go func() { // outlives this function only where a handler outlives its context
+		defer cancel()
+		l.handlers.Wait()
+	}()
+	<-ctx.Done()
+	return errors.Is(ctx.Err(), context.Canceled)
+}
+
+// enter counts a handler in; false when the listener is closed.
+func (l *Listener) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closing {
+		l.handlers.Add(1)
+	}
+	return !l.closing
+}
+
+// finish stops accepting.
+func (l *Listener) finish() {
+	l.stop.Do(func() { close(l.done) })
+	l.start.Do(func() {}) // a later Accept must not start serving
+	l.ln.Close()
+}
+
+// Shutdown stops accepting and frees the address, lets plain calls finish, sends GoAway on the upgraded connections, and
+// closes each when its calls and streams were answered. It returns when all are closed, or with ctx's error.
+func (l *Listener) Shutdown(ctx context.Context) error {
+	l.finish()
+	var wg sync.WaitGroup
+	l.mu.Lock()
+	for c := range l.conns {
+		wg.Go(func() { c.drain(ctx) })
+	}
+	l.mu.Unlock()
+	err := l.server.Shutdown(ctx)
+	wg.Wait()
+	l.serving.Wait()
+	if err == nil {
+		l.settle(closeGrace) // net/http has waited for the calls, and not for upgrades
+	}
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("transport/http: shut down: %w", err)
+	}
+	return ctx.Err()
+}
+
+// adopt makes a hijacked connection one of the listener's and hands it to Accept.
+func (l *Listener) adopt(nc net.Conn) {
+	c := newConn(nc, l.t, nil)
+	c.tracker = new(drain.Tracker)
+	c.onClose = func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.conns, c)
+	}
+	l.mu.Lock()
+	l.conns[c] = struct{}{}
+	l.mu.Unlock()
+	select {
+	case l.accepted <- c:
+	case <-l.done:
+		c.Close()
+	}
+}
+
+// drain closes c when nothing is under way on it; ctx's end leaves it as it is.
+func (c *conn) drain(ctx context.Context) {
+	idle := c.tracker.Drain()
+	if c.Send(ctx, &transport.Message{Kind: transport.GoAway}) == nil && c.wait(ctx, idle) {
+		grace, stop := context.WithTimeout(ctx, drain.Grace)
+		defer stop()
+		c.wait(ctx, grace.Done())
+	}
+	if ctx.Err() == nil {
+		c.Close()
+	}
+}
+
+// wait reports whether event came while the connection lived and ctx went on.
+func (c *conn) wait(ctx context.Context, event <-chan struct{}) bool {
+	select {
+	case <-event:
+		return true
+	case <-c.closed:
+	case <-ctx.Done():
+	}
+	return false
+}

@@ -1,0 +1,572 @@
+package http_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	nethttp "net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/metadata"
+	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/http"
+)
+
+// post sends a request with the headers given as pairs.
+func post(t *testing.T, c *nethttp.Client, url, body string, headers ...string) (*nethttp.Response, string) {
+	t.Helper()
+	r, err := nethttp.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		} else {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+	}
+	rsp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	got, err := io.ReadAll(rsp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rsp, string(got)
+}
+
+// client gives an HTTP client with connections of its own. h2c speaks HTTP/2 without TLS, with prior knowledge.
+func client(t *testing.T, h2c bool) *nethttp.Client {
+	t.Helper()
+	tr := &nethttp.Transport{Protocols: new(nethttp.Protocols), DisableCompression: true}
+	tr.Protocols.SetHTTP1(!h2c)
+	tr.Protocols.SetUnencryptedHTTP2(h2c)
+	t.Cleanup(tr.CloseIdleConnections)
+	return &nethttp.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+const jsonType = "application/json"
+
+func TestPlainCall(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{WriteTimeout: 400 * time.Millisecond}, nil)
+	large := strings.Repeat("x", 1<<20)
+	for _, h2c := range []bool{false, true} {
+		c := client(t, h2c)
+		base := "http://" + s.Addr()
+		rsp, body := post(t, c, base+"/Say.Hello", `{"name":"x"}`, "Content-Type", "application/json; charset=UTF-8", "X-User", "jöhn",
+			"Micro-Service", "greeter", "Micro-Timeout", "1.5s", "Accept-Encoding", "gzip")
+		if rsp.StatusCode != 200 || body != `{"name":"x"}` || rsp.Header.Get("Content-Type") != jsonType || rsp.ContentLength != int64(len(body)) {
+			t.Fatalf("h2c %t: %s, %q, %v", h2c, rsp.Status, body, rsp.Header)
+		}
+		if (rsp.ProtoMajor == 2) != h2c {
+			t.Fatalf("spoke %s", rsp.Proto)
+		}
+		for header, want := range map[string]string{
+			"Got-Micro-Endpoint": "Say.Hello", "Got-Micro-Service": "greeter", "Got-X-User": "jöhn", "Got-Timeout": "1.5s",
+			"Got-Accept-Encoding": "", "Got-Content-Length": "", "Got-Host": "", "Got-Micro-Timeout": "", "Micro-Id": "",
+		} {
+			if got := rsp.Header.Get(header); got != want {
+				t.Errorf("h2c %t: %s is %q, want %q", h2c, header, got, want)
+			}
+		}
+		rsp, body = post(t, c, base+"/", large, "Content-Type", "application/protobuf", "X-Micro-Endpoint", "Say.Hello", "Timeout", "5000000000")
+		if rsp.StatusCode != 200 || body != large || rsp.Header.Get("Got-Micro-Endpoint") != "Say.Hello" || rsp.Header.Get("Got-Timeout") != "5s" {
+			t.Fatalf("h2c %t: call by header: %s, %d bytes, %v", h2c, rsp.Status, len(body), rsp.Header)
+		}
+		time.Sleep(450 * time.Millisecond) // the write deadline of the last answer has passed: the connection still serves
+		rsp, body = post(t, c, base+"/Say.Hello", "fail", "Content-Type", jsonType)
+		var e status.Error
+		if err := json.Unmarshal([]byte(body), &struct {
+			*status.Error
+			Code int
+		}{&e, 0}); err != nil || rsp.StatusCode != 409 || rsp.Header.Get("X-Extra") != "kept" || rsp.Header.Get("Micro-Error") != "" {
+			t.Fatalf("h2c %t: a call that fails: %s %q %v", h2c, rsp.Status, body, err)
+		}
+		if got := status.Parse(body); got.ID != "echo" || got.Code != 409 || got.Detail != "as\nyou wish" {
+			t.Fatalf("h2c %t: the error came as %+v", h2c, got)
+		}
+		rsp, body = post(t, c, base+"/Say.Hello", "", "Content-Type", jsonType)
+		if rsp.StatusCode != 200 || body != "" {
+			t.Fatalf("h2c %t: an empty call: %s %q", h2c, rsp.Status, body)
+		}
+	}
+}
+
+// TestGoMicroDialect: a request with Micro-Id gets 200 always, and its error in a header of one line.
+func TestGoMicroDialect(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{MaxMessage: 100}, nil)
+	c := client(t, false)
+	call := func(body, contentType string) (*nethttp.Response, string) {
+		return post(t, c, "http://"+s.Addr()+"/", body, "Content-Type", contentType, "Accept", jsonType, "Micro-Id", "7", "Micro-Service", "greeter",
+			"Micro-Endpoint", "Say.Hello", "Micro-Method", "Say.Hello", "Timeout", "5000000000")
+	}
+	rsp, body := call(`{}`, jsonType)
+	if rsp.StatusCode != 200 || body != `{}` || rsp.Header.Get("Micro-Id") != "7" || rsp.Header.Get("Micro-Error") != "" || rsp.Header.Get("Got-Micro-Id") != "7" {
+		t.Fatalf("call: %s %q %v", rsp.Status, body, rsp.Header)
+	}
+	rsp, body = call("fail", jsonType)
+	want := `{"id":"echo","code":409,"detail":"as\nyou wish","status":"Conflict"}`
+	if rsp.StatusCode != 200 || body != "" || rsp.ContentLength != 0 || rsp.Header.Get("Micro-Error") != want || rsp.Header.Get("Micro-Id") != "7" {
+		t.Fatalf("call that fails: %s %q %v", rsp.Status, body, rsp.Header)
+	}
+	for _, refused := range [][2]string{{"{}", "text/plain"}, {strings.Repeat("x", 101), jsonType}} {
+		rsp, body = call(refused[0], refused[1])
+		if rsp.StatusCode != 200 || body != "" || status.Parse(rsp.Header.Get("Micro-Error")).Code < 400 {
+			t.Fatalf("call that the transport refuses: %s %q %v", rsp.Status, body, rsp.Header)
+		}
+	}
+}
+
+// TestRefusedRequests: each is answered with its status and a JSON error, and reaches no handler.
+func TestRefusedRequests(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{MaxMessage: 1000, AllowedHosts: []string{"Box.example"}}, func(_ context.Context, _ string, req, _ *transport.Message) {
+		if req.Header.Get("x-want") == "" {
+			t.Errorf("a request that is to be refused reached the handler: %q %q", req.Header, req.Body)
+		}
+	})
+	big := strings.Repeat("x", 1001)
+	many := func(n int, value string) (headers []string) {
+		for i := range n {
+			headers = append(headers, fmt.Sprintf("X-H%d", i), value)
+		}
+		return headers
+	}
+	for _, test := range []struct {
+		name, method, path, body string
+		headers                  []string
+		want                     int
+	}{
+		{"good", "POST", "/Say.Hello", "{}", []string{"X-Want", "1"}, 200},
+		{"allowed host", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Host", "box.EXAMPLE:99", "Origin", "http://box.example"}, 200},
+		{"IPv6 host", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Host", "[::1]:80"}, 200},
+		{"local page", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Origin", "http://localhost:3000", "Sec-Fetch-Site", "same-site"}, 200},
+		{"get", "GET", "/", "", nil, 405},
+		{"get of an endpoint", "GET", "/Say.Hello", "", nil, 405},
+		{"put", "PUT", "/Say.Hello", "{}", nil, 405},
+		{"preflight", "OPTIONS", "/Say.Hello", "", []string{"Origin", "http://localhost", "Access-Control-Request-Method", "POST"}, 405},
+		{"no endpoint", "POST", "/", "{}", nil, 404},
+		{"two segments", "POST", "/Say/Hello", "{}", nil, 404},
+		{"slash at the end", "POST", "/Say.Hello/", "{}", nil, 404},
+		{"two slashes", "POST", "//Say.Hello", "{}", nil, 404},
+		{"dots", "POST", "/..", "{}", nil, 404},
+		{"dots and a segment", "POST", "/../Say.Hello", "{}", nil, 404},
+		{"escaped slash", "POST", "/Say%2fHello", "{}", nil, 404},
+		{"escaped letter", "POST", "/%53ay.Hello", "{}", nil, 404},
+		{"query", "POST", "/Say.Hello?x=1", "{}", nil, 400},
+		{"empty query", "POST", "/Say.Hello?", "{}", nil, 400},
+		{"long endpoint", "POST", "/" + strings.Repeat("a", 257), "{}", nil, 404},
+		{"two endpoints", "POST", "/Say.Hello", "{}", []string{"Micro-Endpoint", "Say.Other"}, 400},
+		{"bad endpoint in header", "POST", "/", "{}", []string{"Micro-Endpoint", "Say/Hello"}, 400},
+		{"no type", "POST", "/Say.Hello", "{}", []string{"Content-Type", ""}, 415},
+		{"no type, no body", "POST", "/Say.Hello", "", []string{"Content-Type", ""}, 415},
+		{"text", "POST", "/Say.Hello", "{}", []string{"Content-Type", "text/plain"}, 415},
+		{"text in disguise", "POST", "/Say.Hello", "{}", []string{"Content-Type", "Text/Plain; x=application/json"}, 415},
+		{"form", "POST", "/Say.Hello", "a=1", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415},
+		{"upload", "POST", "/Say.Hello", "", []string{"Content-Type", "multipart/form-data; boundary=x"}, 415},
+		{"no media type", "POST", "/Say.Hello", "{}", []string{"Content-Type", "json"}, 415},
+		{"latin", "POST", "/Say.Hello", "{}", []string{"Content-Type", "application/json; charset=latin1"}, 415},
+		{"compressed", "POST", "/Say.Hello", "{}", []string{"Content-Encoding", "gzip"}, 415},
+		{"large", "POST", "/Say.Hello", big, nil, 413},
+		{"timeout of text", "POST", "/Say.Hello", "{}", []string{"Timeout", "soon"}, 400},
+		{"no time left", "POST", "/Say.Hello", "{}", []string{"Timeout", "-5"}, 408},
+		{"no time left, ours", "POST", "/Say.Hello", "{}", []string{"Micro-Timeout", "0s"}, 408},
+		{"long value", "POST", "/Say.Hello", "{}", []string{"X-Long", strings.Repeat("v", 4097)}, 431},
+		{"many values", "POST", "/Say.Hello", "{}", many(65, "v"), 431},
+		{"much in all", "POST", "/Say.Hello", "{}", many(5, strings.Repeat("v", 4000)), 431},
+		{"odd key", "POST", "/Say.Hello", "{}", []string{"X~Odd", "1"}, 400},
+		{"foreign host", "POST", "/Say.Hello", "{}", []string{"Host", "rebind.example"}, 421},
+		{"foreign host that looks local", "POST", "/Say.Hello", "{}", []string{"Host", "127.0.0.1.rebind.example"}, 421},
+		{"foreign origin", "POST", "/Say.Hello", "{}", []string{"Origin", "http://evil.example"}, 403},
+		{"no origin", "POST", "/Say.Hello", "{}", []string{"Origin", "null"}, 403},
+		{"other site", "POST", "/Say.Hello", "{}", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"foreign host, go-micro", "POST", "/", "{}", []string{"Host", "rebind.example", "Micro-Id", "1"}, 421},
+		{"upgrade from a page", "OPTIONS", "/", "", []string{"Connection", "Upgrade", "Upgrade", "micro", "Micro-Version", "1", "Origin", "http://evil.example"}, 403},
+		{"upgrade of another version", "OPTIONS", "/", "", []string{"Connection", "Upgrade", "Upgrade", "micro", "Micro-Version", "2"}, 426},
+		{"upgrade with a call", "POST", "/", "{}", []string{"Connection", "Upgrade", "Upgrade", "micro", "Micro-Version", "1"}, 400},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var b bytes.Buffer
+			fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", test.method, test.path)
+			headers := append([]string{"Host", s.Addr(), "Content-Type", jsonType}, test.headers...)
+			all := map[string]string{}
+			for i := 0; i < len(headers); i += 2 {
+				all[headers[i]] = headers[i+1]
+			}
+			for k, v := range all {
+				if v != "" {
+					fmt.Fprintf(&b, "%s: %s\r\n", k, v)
+				}
+			}
+			fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(test.body), test.body)
+			nc := raw(t, s)
+			write(t, nc, b.Bytes())
+			rsp, err := nethttp.ReadResponse(bufio.NewReader(nc), &nethttp.Request{Method: test.method})
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(rsp.Body)
+			rsp.Body.Close()
+			if rsp.StatusCode != test.want {
+				t.Fatalf("answered %s %s, want %d", rsp.Status, body, test.want)
+			}
+			if rsp.Header.Get("Access-Control-Allow-Origin") != "" {
+				t.Fatal("pages of other sites are let in")
+			}
+			if test.want == 405 && rsp.Header.Get("Allow") != "POST" {
+				t.Fatalf("Allow is %q", rsp.Header.Get("Allow"))
+			}
+			if e := status.Parse(string(body)); test.want != 200 && (e == nil || int(e.Code) != test.want || e.Detail == "") {
+				t.Fatalf("body %q is no error object", body)
+			}
+		})
+	}
+}
+
+// TestSmuggling: what two readers could take for different requests is refused, or the last of its connection.
+func TestSmuggling(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{}, func(_ context.Context, _ string, req, rsp *transport.Message) {
+		if req.Header.Get(transport.HeaderEndpoint) == "Evil.Call" {
+			t.Error("a hidden request was run")
+		}
+		rsp.Body = append(rsp.Body, req.Body...)
+	})
+	const start = "POST /Say.Hello HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+	const evil = "POST /Evil.Call HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 0\r\n\r\n"
+	for name, request := range map[string]string{
+		"length and chunked":   start + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + evil,
+		"two lengths":          start + "Content-Length: 0\r\nContent-Length: 5\r\n\r\n" + evil,
+		"lengths in a list":    start + "Content-Length: 0, 5\r\n\r\n" + evil,
+		"signed length":        start + "Content-Length: +0\r\n\r\n" + evil,
+		"chunked twice":        start + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n" + evil,
+		"unknown encoding":     start + "Transfer-Encoding: xchunked\r\n\r\n" + evil,
+		"space before colon":   start + "Transfer-Encoding : chunked\r\nContent-Length: 0\r\n\r\n" + evil,
+		"folded header":        start + "X-A: b\r\n Content-Length: 3\r\nContent-Length: 0\r\nBad\r\n\r\n" + evil,
+		"bad chunk size":       start + "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n" + evil,
+		"endless chunk size":   start + "Transfer-Encoding: chunked\r\n\r\n" + strings.Repeat("0", 9000) + "\r\n\r\n" + evil,
+		"two hosts":            strings.Replace(start, "Host: localhost\r\n", "Host: localhost\r\nHost: other\r\n", 1) + "Content-Length: 0\r\n\r\n" + evil,
+		"no host":              strings.Replace(start, "Host: localhost\r\n", "", 1) + "Content-Length: 0\r\n\r\n" + strings.Replace(evil, "Host: localhost\r\n", "", 1),
+		"garbage":              "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + evil,
+		"HTTP/2 without a set": "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + evil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nc := raw(t, s)
+			write(t, nc, []byte(request))
+			if half, ok := nc.(*net.TCPConn); ok && name == "HTTP/2 without a set" {
+				_ = half.CloseWrite()
+			}
+			_ = nc.SetReadDeadline(time.Now().Add(time.Second)) // a connection that stays open is judged by what was run
+			_, _ = io.ReadAll(nc)
+		})
+	}
+}
+
+// TestSlowRequests: a head or a body that does not come costs the slow one its connection, and nobody else anything.
+func TestSlowRequests(t *testing.T) {
+	t.Parallel()
+	s := listening(t, http.Options{HeaderTimeout: 200 * time.Millisecond, BodyIdle: 200 * time.Millisecond, BodyTimeout: 500 * time.Millisecond,
+		IdleTimeout: 300 * time.Millisecond}, echoPlain)
+	s.HandleHTTP(func(r *nethttp.Request) bool { return r.URL.Path == "/mounted" }, nethttp.HandlerFunc(func(w nethttp.ResponseWriter, _ *nethttp.Request) {
+		_, _ = io.WriteString(w, "mounted")
+	}))
+	s.start(t)
+	const head = "POST /Say.Hello HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+	for _, test := range []struct {
+		name, send, drip, want string
+	}{
+		{"silence", "", "", ""},
+		{"half a head", "POST /Say.Hel", "", ""},
+		{"head that drips", head, "X-A: b\r\n", ""},
+		{"half a body", head + "\r\nxxx", "", "408"},
+		{"body that drips", head + "\r\n", "x", "408"},
+		{"refused, and the body does not come", strings.Replace(head, "application/json", "text/plain", 1) + "\r\n", "", ""},
+		{"refused host, and the body does not come", strings.Replace(head, "localhost", "evil.example", 1) + "\r\n", "", ""},
+		{"mounted, and the body does not come", strings.Replace(head, "Say.Hello", "mounted", 1) + "\r\n", "", "mounted"},
+		{"idle after a call", strings.Replace(head, "1000", "0", 1) + "\r\n", "", "200"},
+		{"half an HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nS", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			nc := raw(t, s)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_, _ = io.WriteString(nc, test.send)
+				for test.drip != "" {
+					time.Sleep(20 * time.Millisecond)
+					if _, err := io.WriteString(nc, test.drip); err != nil {
+						return
+					}
+				}
+			}()
+			start := time.Now()
+			got, _ := io.ReadAll(nc)
+			if took := time.Since(start); took > 8*time.Second {
+				t.Errorf("was held for %s", took)
+			}
+			if !strings.Contains(string(got), test.want) {
+				t.Errorf("answered %q, want %q in it", got, test.want)
+			}
+			nc.Close()
+			<-done
+		})
+	}
+	if rsp, body := post(t, client(t, false), "http://"+s.Addr()+"/Say.Hello", "x", "Content-Type", jsonType); rsp.StatusCode != 200 || body != "x" {
+		t.Fatalf("another caller suffers: %s %q", rsp.Status, body)
+	}
+}
+
+// TestCallerLeaves: the context of a call ends when its caller goes.
+func TestCallerLeaves(t *testing.T) {
+	t.Parallel()
+	started, ended := make(chan struct{}), make(chan struct{})
+	s := serve(t, http.Options{}, func(ctx context.Context, _ string, _, _ *transport.Message) {
+		close(started)
+		<-ctx.Done()
+		close(ended)
+	})
+	nc := raw(t, s)
+	write(t, nc, []byte("POST /Say.Hello HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"))
+	<-started
+	nc.Close()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the call's context lives on")
+	}
+}
+
+// TestPlainShutdown: a plain call under way is answered, and the address is free at once.
+func TestPlainShutdown(t *testing.T) {
+	t.Parallel()
+	started, release := make(chan struct{}), make(chan struct{})
+	s := serve(t, http.Options{}, func(_ context.Context, _ string, _, rsp *transport.Message) {
+		close(started)
+		<-release
+		rsp.Body = []byte("done")
+	})
+	got := make(chan string, 1)
+	c := client(t, false)
+	go func() {
+		_, body := post(t, c, "http://"+s.Addr()+"/Say.Hello", "{}", "Content-Type", jsonType)
+		got <- body
+	}()
+	<-started
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(context.Background()) }()
+	for {
+		nc, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			break
+		}
+		nc.Close()
+	}
+	close(release)
+	if body := <-got; body != "done" {
+		t.Fatalf("the call under way got %q", body)
+	}
+	if err := <-done; err != nil {
+		t.Fatalf("Shutdown: %v", err)
+	}
+}
+
+// TestHandleHTTP: what is mounted has its requests before the calls, behind the same checks.
+func TestHandleHTTP(t *testing.T) {
+	t.Parallel()
+	s := listening(t, http.Options{}, echoPlain)
+	s.HandleHTTP(func(r *nethttp.Request) bool { return r.URL.Path == "/mine" }, nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		_, _ = io.WriteString(w, "mounted")
+	}))
+	s.start(t)
+	c := client(t, false)
+	if _, body := post(t, c, "http://"+s.Addr()+"/mine", ""); body != "mounted" {
+		t.Fatalf("got %q", body)
+	}
+	if _, body := post(t, c, "http://"+s.Addr()+"/Say.Hello", "call", "Content-Type", jsonType); body != "call" {
+		t.Fatalf("got %q", body)
+	}
+	if rsp, _ := post(t, c, "http://"+s.Addr()+"/mine", "", "Host", "evil.example"); rsp.StatusCode != 421 {
+		t.Fatalf("a foreign host got %s", rsp.Status)
+	}
+}
+
+// TestPlainClient: a peer that knows no upgrade is called in plain HTTP.
+func TestPlainClient(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{}, nil)
+	for _, test := range []struct {
+		name, suffix string
+		o            http.Options
+	}{{"by option", "", http.Options{Plain: true}}, {"by address", http.PlainSuffix, http.Options{}}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c, err := newTransport(t, test.o).Dial(t.Context(), s.Addr()+test.suffix)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			caller, ok := c.(transport.Caller)
+			if !ok {
+				t.Fatal("no Caller")
+			}
+			var rsp transport.Message
+			req := &transport.Message{Timeout: time.Second, Body: []byte("hi"),
+				Header: metadata.Of(transport.HeaderEndpoint, "Say.Hello", transport.HeaderContentType, jsonType, "user", "x")}
+			for range 3 {
+				if err := caller.Call(t.Context(), req, &rsp); err != nil {
+					t.Fatal(err)
+				}
+				if string(rsp.Body) != "hi" || rsp.Header.Get("got-user") != "x" || rsp.Header.Get("got-timeout") != "1s" ||
+					rsp.Header.Get(transport.HeaderContentType) != jsonType || rsp.Header.Get(transport.HeaderError) != "" {
+					t.Fatalf("answer %q %q", rsp.Header, rsp.Body)
+				}
+			}
+			req.Body = []byte("fail")
+			if err := caller.Call(t.Context(), req, &rsp); err != nil {
+				t.Fatal(err)
+			}
+			if e := status.Parse(rsp.Header.Get(transport.HeaderError)); e == nil || e.Code != 409 || e.ID != "echo" {
+				t.Fatalf("error %v", e)
+			}
+			if err := c.Send(t.Context(), &transport.Message{Kind: transport.Open, ID: 1}); !errors.Is(err, errors.ErrUnsupported) || !transport.NotSent(err) {
+				t.Fatalf("Send of an Open: %v", err)
+			}
+			if err := c.Recv(t.Context(), &rsp); !errors.Is(err, errors.ErrUnsupported) {
+				t.Fatalf("Recv: %v", err)
+			}
+			c.Close()
+			if err := caller.Call(t.Context(), req, &rsp); !errors.Is(err, transport.ErrClosed) || !transport.NotSent(err) {
+				t.Fatalf("Call after Close: %v", err)
+			}
+		})
+	}
+}
+
+// TestPlainPeers: Dial of those that answer the upgrade in plain HTTP, and what calls to them give.
+func TestPlainPeers(t *testing.T) {
+	t.Parallel()
+	const empty = "Content-Length: 0\r\n\r\n"
+	for _, test := range []struct {
+		name, answer string
+		check        func(t *testing.T, rsp *transport.Message, err error)
+	}{
+		{"go-micro", "HTTP/1.1 200 OK\r\nMicro-Id: 0\r\nContent-Type: application/json\r\nMicro-Version: 1\r\nContent-Length: 2\r\n\r\n{}",
+			func(t *testing.T, rsp *transport.Message, err error) {
+				if err != nil || string(rsp.Body) != "{}" || rsp.Header.Get(transport.HeaderContentType) != jsonType {
+					t.Fatalf("%v, %q %q", err, rsp.Header, rsp.Body)
+				}
+			}},
+		{"go-micro's error", "HTTP/1.1 200 OK\r\nMicro-Error: {\"id\":\"greeter\",\"code\":404,\"detail\":\"x\",\"status\":\"Not Found\"}\r\n" + empty,
+			func(t *testing.T, rsp *transport.Message, err error) {
+				if e := status.Parse(rsp.Header.Get(transport.HeaderError)); err != nil || e == nil || e.Code != 404 {
+					t.Fatalf("%v, %v", err, e)
+				}
+			}},
+		{"go-micro's bare text", "HTTP/1.1 200 OK\r\nMicro-Error: rpc: can't find service Nope\r\n" + empty,
+			func(t *testing.T, rsp *transport.Message, err error) {
+				if e := status.Parse(rsp.Header.Get(transport.HeaderError)); err != nil || e == nil || e.Detail != "rpc: can't find service Nope" {
+					t.Fatalf("%v, %v", err, e)
+				}
+			}},
+		{"an error longer than metadata holds", "HTTP/1.1 200 OK\r\nMicro-Error: {\"id\":\"g\",\"code\":403,\"detail\":\"" + strings.Repeat("d", 9000) + "\"}\r\n" + empty,
+			func(t *testing.T, rsp *transport.Message, err error) {
+				if e := status.Parse(rsp.Header.Get(transport.HeaderError)); err != nil || e == nil || e.Code != 403 || e.ID != "g" {
+					t.Fatalf("%v, %v", err, e)
+				}
+			}},
+		{"a JSON error by status", "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: 56\r\n\r\n" + `{"id":"x","code":403,"detail":"no","status":"Forbidden"}`,
+			func(t *testing.T, rsp *transport.Message, err error) {
+				if e := status.Parse(rsp.Header.Get(transport.HeaderError)); err != nil || e == nil || e.Code != 403 {
+					t.Fatalf("%v, %v", err, e)
+				}
+			}},
+		{"another program", "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\nnope",
+			func(t *testing.T, _ *transport.Message, err error) {
+				if !errors.Is(err, transport.ErrProtocol) {
+					t.Fatalf("%v, want ErrProtocol", err)
+				}
+			}},
+		{"a redirect", "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\n" + empty,
+			func(t *testing.T, _ *transport.Message, err error) {
+				if !errors.Is(err, transport.ErrProtocol) {
+					t.Fatalf("%v, want ErrProtocol", err)
+				}
+			}},
+		{"a cut-off reply", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+			func(t *testing.T, _ *transport.Message, err error) {
+				if !errors.Is(err, io.ErrUnexpectedEOF) || transport.NotSent(err) {
+					t.Fatalf("%v, want io.ErrUnexpectedEOF", err)
+				}
+			}},
+		{"a reply over the limit", "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+			func(t *testing.T, _ *transport.Message, err error) {
+				if !errors.Is(err, transport.ErrTooLarge) {
+					t.Fatalf("%v, want ErrTooLarge", err)
+				}
+			}},
+		{"no end of the reply", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("400\r\n"+strings.Repeat("x", 1024)+"\r\n", 20),
+			func(t *testing.T, _ *transport.Message, err error) {
+				if !errors.Is(err, transport.ErrTooLarge) {
+					t.Fatalf("%v, want ErrTooLarge", err)
+				}
+			}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			addr := rawServer(t, func(nc net.Conn) {
+				r, err := nethttp.ReadRequest(bufio.NewReader(nc))
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				_, _ = io.WriteString(nc, test.answer)
+			})
+			c, err := newTransport(t, http.Options{MaxMessage: 10_000}).Dial(t.Context(), addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			var rsp transport.Message
+			err = c.(transport.Caller).Call(t.Context(), &transport.Message{Header: metadata.Of(transport.HeaderContentType, jsonType)}, &rsp)
+			test.check(t, &rsp, err)
+		})
+	}
+}
+
+// TestPlainContext: a plain call ends with its context, and one that found nobody was not sent.
+func TestPlainContext(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{}, func(ctx context.Context, _ string, _, _ *transport.Message) { <-ctx.Done() })
+	c, err := newTransport(t, http.Options{Plain: true}).Dial(t.Context(), s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	var rsp transport.Message
+	req := &transport.Message{Header: metadata.Of(transport.HeaderContentType, jsonType, transport.HeaderEndpoint, "Say.Hello")}
+	if err := c.(transport.Caller).Call(ctx, req, &rsp); !errors.Is(err, context.DeadlineExceeded) || transport.NotSent(err) {
+		t.Fatalf("Call: %v, want the context's error and not ErrNotSent", err)
+	}
+	s.Close()
+	if err := c.(transport.Caller).Call(t.Context(), req, &rsp); !transport.NotSent(err) {
+		t.Fatalf("Call to nobody: %v, want ErrNotSent", err)
+	}
+}

@@ -1,0 +1,170 @@
+// Package transport is synchronous messaging: connections that carry calls and streams between a client and a server.
+//
+// The backends stand in the folders below. All pass the suite of package transporttest.
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/opener"
+	"github.com/cb02dfca/micro/pkg/metadata"
+)
+
+// Kind tells what a message is.
+type Kind uint8
+
+// The kinds of messages. A unary call is one Call and one Reply with the same ID, and many may be under way on one
+// connection. A stream owns its connection: Open, then Data both ways; each side ends its own direction with End.
+const (
+	Call   Kind = 1 + iota // client: a unary request, with Timeout and the headers of a call
+	Reply                  // server: its answer; HeaderError where it failed
+	Open                   // client: opens a stream, with the headers of a call; its body is ignored
+	Data                   // both: a message of the stream
+	End                    // both: no more messages this way. From the server it ends the stream: HeaderError tells how
+	Cancel                 // client: the caller no longer waits for the Call or the stream with this ID
+	Ping                   // both: asks for a Pong with the same ID
+	Pong                   // both: answers a Ping
+	GoAway                 // server: this connection takes no new Call or Open; those under way are answered
+)
+
+// String gives the kind's name.
+func (k Kind) String() string {
+	names := [...]string{"kind 0", "call", "reply", "open", "data", "end", "cancel", "ping", "pong", "goaway"}
+	if int(k) < len(names) {
+		return names[k]
+	}
+	return "unknown kind"
+}
+
+// Headers that the framework itself sets and reads. All keys that begin with "micro-" are its own: a caller's metadata
+// of such a name is not sent, and does not reach a handler's metadata.
+const (
+	HeaderService     = "micro-service"  // Call, Open: the service that the call is for
+	HeaderEndpoint    = "micro-endpoint" // Call, Open: what is called: "Say.Hello"
+	HeaderError       = "micro-error"    // Reply, End: the status error as JSON; absent on success
+	HeaderContentType = "content-type"   // Call, Open, Reply: the body's codec
+	HeaderTopic       = "micro-topic"    // Call: an event for subscribers of the topic
+	HeaderID          = "micro-id"       // Call: go-micro's sequence number
+)
+
+// Reserved reports whether the framework keeps a header for itself. What a peer sends under such a name is no metadata:
+// no caller can claim an identity by it.
+func Reserved(key string) bool {
+	return strings.HasPrefix(key, "micro-") || key == HeaderContentType
+}
+
+// Metadata gives the part of a message's header that is its sender's, in storage of its own.
+func Metadata(header metadata.MD) metadata.MD {
+	var drop []string
+	for k := range header.All() {
+		if Reserved(k) {
+			drop = append(drop, k)
+		}
+	}
+	return header.Without(drop...).Clone()
+}
+
+// Message is the unit of a Conn.
+type Message struct {
+	Kind Kind
+	// ID ties a Reply to its Call; it is the sender of the Call who chooses it. A stream's messages carry the ID of its Open.
+	ID uint32
+	// Timeout is the time that is left for a Call or an Open; zero is none.
+	Timeout time.Duration
+	// Header is metadata and the framework's headers, in one flat section.
+	Header metadata.MD
+	// Body is the encoded value.
+	Body []byte
+}
+
+// Reset empties m for the next use and keeps the storage of its body and header.
+func (m *Message) Reset() {
+	*m = Message{Header: m.Header[:0], Body: m.Body[:0]}
+}
+
+// Errors of transports, to be asked for with [errors.Is]. Which of them an error wraps decides whether a call may be
+// sent again: see NotSent.
+var (
+	// ErrNotSent: no byte of the message reached the peer. The call may go to another node.
+	ErrNotSent = errors.New("transport: not sent")
+	// ErrTooLarge: the message is over its limit. The connection lives on.
+	ErrTooLarge = errors.New("transport: message too large")
+	// ErrProtocol: the peer speaks something else, or broke the protocol. The connection is closed.
+	ErrProtocol = errors.New("transport: protocol error")
+	// ErrClosed: the connection or the listener was closed by this side.
+	ErrClosed = errors.New("transport: closed")
+)
+
+// Transport makes connections. Its methods may be called concurrently.
+type Transport interface {
+	// Dial connects to addr. Its errors wrap ErrNotSent. ctx bounds the dialling alone.
+	Dial(ctx context.Context, addr string) (Conn, error)
+	// Listen takes addr and returns at once. Port 0 is any free port: ask Addr. ctx bounds the listening's set-up alone.
+	Listen(ctx context.Context, addr string) (Listener, error)
+}
+
+// Listener yields the connections of peers.
+type Listener interface {
+	// Accept waits for the next connection. It returns ErrClosed after Close, and only then an error: a failing
+	// connection is the listener's to log and drop.
+	Accept() (Conn, error)
+	// Addr is the address that a peer dials.
+	Addr() string
+	// Close stops accepting, frees the address, and returns when the listener's own goroutines have ended. Connections
+	// that were accepted live on; those that were not are closed.
+	io.Closer
+}
+
+// Conn carries messages in order. Send may be called concurrently, also with Recv; Recv by one goroutine at a time.
+type Conn interface {
+	// Send sends m whole, or fails. m is not retained. An error that wraps ErrNotSent or ErrTooLarge does not harm the
+	// connection; after any other it is closed. When ctx ends while m is partly written, the connection is closed,
+	// unless the backend can take the part back: the peer then sees nothing of m, and the error wraps ErrNotSent.
+	Send(ctx context.Context, m *Message) error
+	// Recv waits for the next message and reads it into m, whose storage it reuses. io.EOF says that the peer closed the
+	// connection between two messages, io.ErrUnexpectedEOF within one. The end of ctx does not break the connection.
+	// Nor does an error that wraps ErrTooLarge: m then has the Kind, ID and Header of the message that was skipped.
+	// A Ping is answered by the Conn, and not yielded; Recv must be called for that.
+	Recv(ctx context.Context, m *Message) error
+	// RemoteAddr is the peer's address.
+	RemoteAddr() string
+	// Close breaks the connection and is safe to call twice. Pending Send and Recv return ErrClosed.
+	io.Closer
+}
+
+// Caller is what a Conn offers that carries unary calls itself, at less cost than through Send and Recv. A client asks
+// a Conn for it before it reads from the Conn, and then uses only one of the two ways.
+type Caller interface {
+	// Call sends req and reads its answer into rsp, whose storage it reuses. Call may be called concurrently. The answer's
+	// HeaderError is not looked at. The error wraps ErrNotSent where the peer has seen nothing.
+	Call(ctx context.Context, req, rsp *Message) error
+}
+
+// CallHandler answers a unary call: it reads req and fills rsp's Header and Body. remote is the peer's address. req is
+// valid until it returns. ctx ends when the caller is known to have gone.
+type CallHandler func(ctx context.Context, remote string, req, rsp *Message)
+
+// CallServer is what a Listener offers that serves unary calls itself. A server gives it the handler before the first
+// Accept; Accept then yields the connections that carry something else: streams.
+type CallServer interface {
+	ServeCalls(h CallHandler)
+}
+
+// Shutdowner is what a Listener offers whose connections can be drained. Shutdown stops accepting, tells the peers
+// (GoAway), and returns when each connection has become idle and was closed, or with ctx's error.
+type Shutdowner interface {
+	Shutdown(ctx context.Context) error
+}
+
+// NotSent reports whether err says that the peer has seen nothing of the message.
+func NotSent(err error) bool { return errors.Is(err, ErrNotSent) }
+
+// Opener opens a transport by URL.
+type Opener = opener.Func[Transport]
+
+// Openers maps URL schemes to transports.
+type Openers = opener.Set[Transport]
