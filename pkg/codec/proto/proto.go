@@ -1,0 +1,69 @@
+// Package proto is the codec of protobuf messages in their binary form (protobuf.dev/programming-guides/encoding).
+package proto
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cb02dfca/micro/pkg/codec"
+)
+
+const (
+	// ContentType is the media type that go-micro's versions use. It is not registered with IANA.
+	ContentType = "application/protobuf"
+	// MaxDepth is how many messages may stand inside each other in what is read, as in other implementations.
+	MaxDepth = 100
+)
+
+// Codec encodes protobuf messages. It has no state: the zero value is ready.
+type Codec struct{}
+
+var _ codec.Codec = (*Codec)(nil)
+
+// New returns the codec.
+func New() *Codec { return &Codec{} }
+
+// ContentType is "application/protobuf".
+func (*Codec) ContentType() string { return ContentType }
+
+// Append appends the message v to dst; a nil pointer is an empty message. The error of a value that is no message wraps [codec.ErrUnsupported].
+func (*Codec) Append(dst []byte, v any) ([]byte, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return dst, fmt.Errorf("codec/proto: encode %T: %w: want a protobuf message", v, codec.ErrUnsupported)
+	}
+	out, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
+	if err != nil {
+		return dst, fmt.Errorf("codec/proto: encode %T: %w", v, clean(err))
+	}
+	return out, nil
+}
+
+// Unmarshal decodes data into the message v, whose former content is lost unless data is empty. Fields that the
+// message's type does not know are kept in it.
+func (*Codec) Unmarshal(data []byte, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok || !m.ProtoReflect().IsValid() {
+		return fmt.Errorf("codec/proto: decode into %T: %w: want a pointer to a protobuf message", v, codec.ErrUnsupported)
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	if err := (proto.UnmarshalOptions{RecursionLimit: MaxDepth}).Unmarshal(data, m); err != nil {
+		return fmt.Errorf("codec/proto: decode %T: %w", v, clean(err))
+	}
+	return nil
+}
+
+// clean takes the no-break space out that package proto puts into its errors at random.
+func clean(err error) error { return &wireError{err} }
+
+type wireError struct{ error }
+
+func (e *wireError) Error() string {
+	return strings.TrimPrefix(strings.ReplaceAll(e.error.Error(), "\u00a0", " "), "proto: ")
+}
+
+func (e *wireError) Unwrap() error { return e.error }

@@ -1,0 +1,214 @@
+package selector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/registry"
+)
+
+// NotFoundError says that a service has no node, and how long one was waited for. It matches [ErrNotFound].
+type NotFoundError struct {
+	Service string
+	Waited  time.Duration // zero where the registry was known to have none
+}
+
+// Error names the service.
+func (e *NotFoundError) Error() string {
+	if waited := e.Waited.Round(time.Millisecond); waited > 0 {
+		return fmt.Sprintf("%v: %q (waited %v)", ErrNotFound, e.Service, waited)
+	}
+	return fmt.Sprintf("%v: %q", ErrNotFound, e.Service)
+}
+
+// Is reports whether target is ErrNotFound.
+func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
+
+// Balancer selects among the nodes that a registry knows. It watches each service that is asked for, and answers from
+// what it has seen: a Select of a known service asks nobody, and goes on when the registry is away.
+//
+// A node that refused a connection or answered as another service is tried last for a second, and for up to 30 as it
+// goes on failing; one call then finds out whether it is back.
+type Balancer struct {
+	finder registry.Finder
+	opts   options
+
+	services sync.Map // name -> *service
+	life     context.Context
+	end      context.CancelFunc
+	running  sync.WaitGroup
+
+	mu       sync.Mutex // for starting and stopping watches
+	watches  int
+	sweeping bool
+}
+
+var _ Selector = (*Balancer)(nil)
+
+// New makes a Balancer over the nodes that f knows. It starts nothing before the first Select. Closing it ends its
+// watches, and leaves f open.
+func New(f registry.Finder, opts ...Option) (*Balancer, error) {
+	if f == nil {
+		return nil, errors.New("selector: no registry")
+	}
+	o := defaults()
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	b := &Balancer{finder: f, opts: o}
+	b.life, b.end = context.WithCancel(context.Background())
+	return b, nil
+}
+
+// Select takes a node as [Selector] says. The first Select of a service waits for the registry; where that knows no node
+// yet, for a grace (see [WithGrace]). The error wraps ErrNotFound, ErrNoneMatch, ErrExhausted, ErrUnavailable, ErrClosed
+// or ctx's own.
+func (b *Balancer) Select(ctx context.Context, q Query) (registry.Node, func(error), error) {
+	now, err := b.nodes(ctx, q.Service)
+	if err != nil {
+		return registry.Node{}, nil, err
+	}
+	c, err := now.pick(&q)
+	if err != nil {
+		return registry.Node{}, nil, err
+	}
+	c.inflight.Add(1)
+	return c.Node, c.done, nil
+}
+
+// nodes gives the current set of a service, never an empty one.
+func (b *Balancer) nodes(ctx context.Context, name string) (*set, error) {
+	if v, ok := b.services.Load(name); ok {
+		s := v.(*service)
+		if now := s.current.Load(); now != nil && len(now.nodes) > 0 {
+			s.touch()
+			return now, nil
+		}
+	}
+	// The empty name would watch all services.
+	if !registry.ValidName(name) {
+		return nil, &NotFoundError{Service: name}
+	}
+	for {
+		s, err := b.enter(name)
+		if err != nil {
+			return nil, err
+		}
+		now, err := s.await(ctx, b.opts.grace)
+		s.waiting.Add(-1)
+		if !errors.Is(err, errStopped) {
+			return now, err
+		}
+	}
+}
+
+// enter gives a service whose watch runs, with one more waiting for it.
+func (b *Balancer) enter(name string) (*service, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.life.Err() != nil {
+		return nil, ErrClosed
+	}
+	v, ok := b.services.Load(name)
+	if !ok {
+		if b.watches >= b.opts.maxServices && !b.evict() {
+			return nil, fmt.Errorf("%w: %q would be one service more than the %d that are being waited for", ErrUnavailable, name, b.opts.maxServices)
+		}
+		v = b.start(name)
+	}
+	s := v.(*service)
+	s.touch()
+	s.waiting.Add(1)
+	return s, nil
+}
+
+func (b *Balancer) start(name string) *service {
+	s := &service{
+		name:     name,
+		strategy: b.opts.strategy,
+		logger:   b.opts.logger,
+		began:    time.Now(),
+		changed:  make(chan struct{}),
+	}
+	s.ctx, s.stop = context.WithCancel(b.life)
+	b.running.Go(func() { s.watch(b.finder) })
+	b.services.Store(name, s)
+	b.watches++
+	if !b.sweeping {
+		b.sweeping = true
+		b.running.Go(b.sweep)
+	}
+	return s
+}
+
+// drop ends a service's watch. The caller holds b.mu.
+func (b *Balancer) drop(s *service) {
+	b.services.Delete(s.name)
+	s.stop()
+	b.watches--
+}
+
+// evict makes room for a service: the first in no particular order that was not used since the last look goes, where
+// looking makes them unused. It reports false where every service is being waited for.
+func (b *Balancer) evict() bool {
+	var victim *service
+	for range 2 {
+		b.services.Range(func(_, v any) bool {
+			if s := v.(*service); s.waiting.Load() == 0 && !s.used.Swap(false) {
+				victim = s
+			}
+			return victim == nil
+		})
+		if victim != nil {
+			b.drop(victim)
+			return true
+		}
+	}
+	return false
+}
+
+// sweep ends the watches of services that nobody asks for, and itself with the last.
+func (b *Balancer) sweep() {
+	tick := time.NewTicker(b.opts.idle)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-b.life.Done():
+			return
+		}
+		if !b.sweepOnce() {
+			return
+		}
+	}
+}
+
+// sweepOnce reports whether there is anything left to sweep.
+func (b *Balancer) sweepOnce() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.services.Range(func(_, v any) bool {
+		if s := v.(*service); s.idle() {
+			b.drop(s)
+		}
+		return true
+	})
+	b.sweeping = b.watches > 0
+	return b.sweeping
+}
+
+// Close ends the watches and waits for them. It is safe to call twice, and gives no error.
+func (b *Balancer) Close() error {
+	b.mu.Lock()
+	b.end()
+	b.services.Clear()
+	b.mu.Unlock()
+	b.running.Wait()
+	return nil
+}
