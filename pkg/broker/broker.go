@@ -1,0 +1,228 @@
+// Package broker is publish/subscribe: messages to topics, and to whoever subscribed to them.
+//
+// The backends stand in the folders below; each tells in its doc what it promises. All pass the suite of package
+// brokertest.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cb02dfca/micro/internal/opener"
+	"github.com/cb02dfca/micro/pkg/metadata"
+)
+
+// MaxTopic is the limit of a topic's name, in bytes.
+const MaxTopic = 128
+
+// MaxID is the limit of a message's id, in bytes.
+const MaxID = 256
+
+// MaxMessage is the limit of a message's body in bytes, unless a backend is told another.
+const MaxMessage = 4 << 20
+
+// DefaultConcurrency is how many messages a subscription handles at once unless Concurrency says otherwise.
+const DefaultConcurrency = 64
+
+// DefaultTimeout bounds one handler's run, and so a Publish whose context has no deadline.
+const DefaultTimeout = 30 * time.Second
+
+// Errors of brokers, to be asked for with [errors.Is].
+var (
+	// ErrInvalid: the topic, the queue or the message cannot be carried.
+	ErrInvalid = errors.New("broker: invalid")
+	// ErrUnavailable: the broker, the registry it stands on, or (in a Delivery) the subscriber cannot be reached.
+	ErrUnavailable = errors.New("broker: unavailable")
+	// ErrBusy: the subscription runs as many handlers as it may, and refused the message unhandled.
+	ErrBusy = errors.New("broker: subscriber is busy")
+	// ErrClosed: the broker or the subscription was closed.
+	ErrClosed = errors.New("broker: closed")
+)
+
+// Message is what is published.
+type Message struct {
+	// Topic is where to.
+	Topic string
+	// ID tells one publication from another, the same on each delivery. For an empty one Publish makes one, which the
+	// Report tells; it does not write to the message. A peer of another make may have sent none.
+	ID string
+	// Header is metadata; its content-type names the body's codec. The keys micro-topic and micro-id are the carrier's
+	// own, and refused.
+	Header metadata.MD
+	// Body is the encoded value. A handler may keep it.
+	Body []byte
+}
+
+// Handler handles a message. nil acknowledges it. It may run concurrently with itself, as often as Concurrency says.
+// ctx ends at the subscription's timeout, and when the subscription is closed.
+type Handler func(ctx context.Context, m *Message) error
+
+// Delivery is what became of a message at one subscriber.
+type Delivery struct {
+	// Subscriber is the node, or another name by which the subscriber is known.
+	Subscriber string
+	// Queue is the queue that the subscriber is a member of; empty for none.
+	Queue string
+	// Err is nil where the handler returned nil; else what it returned, ErrBusy, a timeout, or why it was not reached.
+	Err error
+}
+
+// Report tells what became of a message.
+type Report struct {
+	// ID is the message's.
+	ID string
+	// Deliveries has one entry for each subscriber without a queue and for each queue. A broker that hands messages to
+	// a server of its own, and cannot know, leaves it nil.
+	Deliveries []Delivery
+}
+
+// Delivered counts the subscribers that acknowledged.
+func (r Report) Delivered() int {
+	n := 0
+	for _, d := range r.Deliveries {
+		if d.Err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Err joins the errors of the deliveries; nil where all acknowledged, or nobody listened.
+func (r Report) Err() error {
+	var errs []error
+	for _, d := range r.Deliveries {
+		if d.Err != nil {
+			errs = append(errs, fmt.Errorf("subscriber %s: %w", d.Subscriber, d.Err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Broker carries messages. Its methods may be called concurrently.
+type Broker interface {
+	// Publish hands m over. With a broker that reaches subscribers itself it returns when each has handled the message,
+	// refused it, or run out of time, and tells which in the Report; with one that stands between, when that one has
+	// confirmed it. An error means that m was not published, or that it is not known; a subscriber's failure is not an
+	// error of Publish but of its Delivery. Nobody listening is no error. Nothing is delivered again unless the publisher
+	// asks for it by publishing again. m is not retained.
+	Publish(ctx context.Context, m *Message) (Report, error)
+	// Subscribe calls h for each message of topic from now on. When it returns, publishers find the subscription.
+	Subscribe(ctx context.Context, topic string, h Handler, opts ...SubscribeOption) (Subscription, error)
+	io.Closer
+}
+
+// Subscription is a standing request for messages. Close takes it back, waits until its running handlers have returned
+// (their contexts end first), and is safe to call twice. A handler that calls it waits for itself: start a goroutine.
+type Subscription interface {
+	Topic() string
+	Queue() string
+	io.Closer
+}
+
+// SubscribeOptions is what the options say, for backends to read.
+type SubscribeOptions struct {
+	Queue       string
+	Concurrency int
+	Timeout     time.Duration
+}
+
+// SubscribeOption changes how a subscription behaves.
+type SubscribeOption func(*SubscribeOptions)
+
+// Queue makes the subscription a member of a queue: one member gets each message. Without it each subscription gets all.
+func Queue(name string) SubscribeOption {
+	return func(o *SubscribeOptions) { o.Queue = name }
+}
+
+// Concurrency bounds how many handlers the subscription runs at once; the next message is refused with ErrBusy. Default
+// DefaultConcurrency.
+func Concurrency(n int) SubscribeOption {
+	return func(o *SubscribeOptions) { o.Concurrency = n }
+}
+
+// Timeout bounds one handler's run. Default DefaultTimeout.
+func Timeout(d time.Duration) SubscribeOption {
+	return func(o *SubscribeOptions) { o.Timeout = d }
+}
+
+// ReadOptions gives what opts say over the defaults, or an error that wraps ErrInvalid. Backends call it.
+func ReadOptions(opts []SubscribeOption) (SubscribeOptions, error) {
+	o := SubscribeOptions{Concurrency: DefaultConcurrency, Timeout: DefaultTimeout}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	switch {
+	case o.Queue != "" && !ValidTopic(o.Queue):
+		return o, fmt.Errorf("%w: queue %q: want letters, digits, '.', '_', '-' or '/', %d bytes at most", ErrInvalid, o.Queue, MaxTopic)
+	case o.Concurrency < 1:
+		return o, fmt.Errorf("%w: concurrency %d, want 1 or more", ErrInvalid, o.Concurrency)
+	case o.Timeout <= 0:
+		return o, fmt.Errorf("%w: timeout %v, want more than 0", ErrInvalid, o.Timeout)
+	}
+	return o, nil
+}
+
+// ValidTopic reports whether name can be a topic or a queue: letters, digits, '.', '_', '-' and '/', MaxTopic bytes at
+// most, with a letter or a digit first.
+func ValidTopic(name string) bool {
+	if name == "" || len(name) > MaxTopic {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && (i == 0 || !strings.ContainsRune("._-/", rune(c))) {
+			return false
+		}
+	}
+	return true
+}
+
+// CheckTopic gives an error that wraps ErrInvalid where name is no topic.
+func CheckTopic(name string) error {
+	if !ValidTopic(name) {
+		return fmt.Errorf("%w: topic %q: want letters, digits, '.', '_', '-' or '/', %d bytes at most", ErrInvalid, name, MaxTopic)
+	}
+	return nil
+}
+
+// CheckMessage gives an error that wraps ErrInvalid where m cannot be carried: a topic, an id or a header that is not
+// valid, or a body of more than limit bytes. Backends call it in Publish.
+func CheckMessage(m *Message, limit int) error {
+	if m == nil {
+		return fmt.Errorf("%w: no message", ErrInvalid)
+	}
+	if err := CheckTopic(m.Topic); err != nil {
+		return err
+	}
+	if len(m.ID) > MaxID || strings.ContainsFunc(m.ID, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return fmt.Errorf("%w: message id of %d bytes: want printable text, %d bytes at most", ErrInvalid, len(m.ID), MaxID)
+	}
+	if len(m.Body) > limit {
+		return fmt.Errorf("%w: body of %d bytes, limit %d", ErrInvalid, len(m.Body), limit)
+	}
+	if _, err := metadata.Parse(m.Header); err != nil {
+		return fmt.Errorf("%w: header: %w", ErrInvalid, err)
+	}
+	for key, value := range m.Header.All() {
+		if key == "micro-topic" || key == "micro-id" {
+			return fmt.Errorf("%w: header %q is the carrier's own: set Topic and ID", ErrInvalid, key)
+		}
+		if !utf8.ValidString(value) {
+			return fmt.Errorf("%w: header %q is no UTF-8", ErrInvalid, key)
+		}
+	}
+	return nil
+}
+
+// Opener opens a broker by URL.
+type Opener = opener.Func[Broker]
+
+// Openers maps URL schemes to brokers.
+type Openers = opener.Set[Broker]

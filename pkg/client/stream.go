@@ -1,0 +1,211 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/codec"
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// Stream is an open stream. One goroutine may send while another receives; Close may be called at any time.
+type Stream struct {
+	client *Client
+	codec  codec.Codec
+	node   registry.Node
+	conn   transport.Conn
+	ctx    context.Context
+	cancel context.CancelFunc
+	unhook func() bool
+	id     uint32
+
+	in        transport.Message // the last one received
+	sent      atomic.Bool       // our End went out
+	ended     atomic.Bool       // the server's End came
+	closeOnce sync.Once
+}
+
+// Stream opens a stream of service's endpoint. The call options' Timeout bounds its whole life; without one it has no
+// end but ctx's. The caller closes it. The error is an [*Error].
+func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...CallOption) (*Stream, error) {
+	o, err := readCallOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	contentType := o.contentType
+	if contentType == "" {
+		contentType = c.codecs[len(c.codecs)-1].ContentType()
+	}
+	if _, err := c.codecs.For(contentType); err != nil {
+		return nil, fmt.Errorf("client: stream of %s %s: %w", service, endpoint, err)
+	}
+	rsp, err := c.invoke(ctx, &Request{Service: service, Endpoint: endpoint, ContentType: contentType, Header: o.header, Stream: true}, o)
+	if err != nil {
+		return nil, err
+	}
+	if rsp.stream == nil {
+		return nil, fmt.Errorf("client: stream of %s %s: a middleware answered in its place", service, endpoint)
+	}
+	return rsp.stream, nil
+}
+
+// tryStream opens a stream to node.
+func (t *trial) tryStream(ctx context.Context, node registry.Node) (*Response, Phase, error) {
+	start := time.Now()
+	conn, reused, err := t.client.pool.conn(ctx, node.Address)
+	t.observe(Event{Phase: Dial, Node: node, Elapsed: time.Since(start), Reused: reused, Err: err})
+	if err != nil {
+		return nil, Dial, err
+	}
+	t.stale = reused
+	cd, _ := t.client.codecs.For(t.req.ContentType) // looked at by Stream
+	s := &Stream{client: t.client, codec: cd, node: node, conn: conn, id: t.client.streams.Add(1)}
+	if t.opts.timeout > 0 {
+		s.ctx, s.cancel = context.WithTimeout(ctx, t.opts.timeout)
+	} else {
+		s.ctx, s.cancel = context.WithCancel(ctx)
+	}
+	start = time.Now()
+	open := &transport.Message{Kind: transport.Open, ID: s.id, Timeout: remaining(s.ctx), Header: t.header}
+	err = conn.Send(s.ctx, open)
+	t.observe(Event{Phase: Send, Node: node, Elapsed: time.Since(start), Err: err})
+	if err != nil {
+		s.cancel()
+		_ = conn.Close()
+		if reused { // whoever closed an idle connection has not run the stream
+			err = fmt.Errorf("%w: %w", transport.ErrNotSent, err)
+		}
+		return nil, Send, err
+	}
+	s.unhook = context.AfterFunc(s.ctx, s.abandon)
+	return &Response{ContentType: t.req.ContentType, Node: node, stream: s}, Done, nil
+}
+
+// Node is who serves the stream.
+func (s *Stream) Node() registry.Node { return s.node }
+
+// ContentType is the codec of the messages that are sent.
+func (s *Stream) ContentType() string { return s.codec.ContentType() }
+
+// Send encodes v and sends it. It waits while the server does not read. io.EOF says that the server has ended the stream:
+// Recv tells how.
+func (s *Stream) Send(v any) error {
+	body, err := s.codec.Append(nil, v)
+	if err != nil {
+		return fmt.Errorf("client: message to %s: %w", s.node.ID, err)
+	}
+	return s.SendRaw(body)
+}
+
+// SendRaw sends an encoded message. body is not retained.
+func (s *Stream) SendRaw(body []byte) error {
+	if s.ended.Load() {
+		return io.EOF
+	}
+	if s.sent.Load() {
+		return errors.New("client: send after CloseSend")
+	}
+	return s.failed(s.conn.Send(s.ctx, &transport.Message{Kind: transport.Data, ID: s.id, Body: body}))
+}
+
+// CloseSend tells the server that no more messages come; answers still do.
+func (s *Stream) CloseSend() error {
+	if s.ended.Load() || s.sent.Swap(true) {
+		return nil
+	}
+	return s.failed(s.conn.Send(s.ctx, &transport.Message{Kind: transport.End, ID: s.id}))
+}
+
+// Recv decodes the next answer into v; io.EOF after the last. Another error is how the stream failed: a *status.Error
+// where the server says so.
+func (s *Stream) Recv(v any) error {
+	body, err := s.RecvRaw()
+	if err != nil {
+		return err
+	}
+	cd := s.codec
+	if ct := s.in.Header.Get(transport.HeaderContentType); ct != "" && ct != cd.ContentType() {
+		if cd, err = s.client.codecs.For(ct); err != nil {
+			return fmt.Errorf("client: answer of %s: %w", s.node.ID, err)
+		}
+	}
+	if err := cd.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("client: answer of %s does not decode: %w", s.node.ID, err)
+	}
+	return nil
+}
+
+// RecvRaw gives the next answer as it came, valid until the next Recv; io.EOF after the last.
+func (s *Stream) RecvRaw() ([]byte, error) {
+	for !s.ended.Load() {
+		if err := s.conn.Recv(s.ctx, &s.in); err != nil {
+			return nil, broken(s.failed(err))
+		}
+		if s.in.ID != s.id {
+			continue // of the stream that had the connection before
+		}
+		switch s.in.Kind {
+		case transport.Data:
+			return s.in.Body, nil
+		case transport.End:
+			s.ended.Store(true)
+			if e := status.Parse(s.in.Header.Get(transport.HeaderError)); e != nil {
+				return nil, e
+			}
+		}
+	}
+	return nil, io.EOF
+}
+
+// failed puts the context's end in the place of what it did to the connection.
+func (s *Stream) failed(err error) error {
+	if err != nil && s.ctx.Err() != nil {
+		return s.ctx.Err()
+	}
+	return err
+}
+
+// abandon tells the server that nobody waits any longer. It runs when the stream's context ends.
+func (s *Stream) abandon() {
+	if !s.ended.Load() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = s.conn.Send(ctx, &transport.Message{Kind: transport.Cancel, ID: s.id})
+	}
+	_ = s.conn.Close()
+}
+
+// Close ends the stream; one that has not ended is cancelled at the server. It is safe to call twice, and while Send or
+// Recv wait.
+func (s *Stream) Close() error {
+	s.closeOnce.Do(func() {
+		clean := s.ended.Load()
+		if clean {
+			clean = s.finish() == nil
+		}
+		if s.unhook() { // the context has not ended: the connection is ours
+			if clean {
+				s.client.pool.put(s.node.Address, s.conn)
+			} else {
+				s.abandon()
+			}
+		}
+		s.cancel()
+	})
+	return nil
+}
+
+// finish sends our End where it has not been sent, so that the server has seen both and the connection is free.
+func (s *Stream) finish() error {
+	if s.sent.Swap(true) {
+		return nil
+	}
+	return s.conn.Send(s.ctx, &transport.Message{Kind: transport.End, ID: s.id})
+}

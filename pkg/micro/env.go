@@ -1,0 +1,113 @@
+package micro
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"github.com/cb02dfca/micro/internal/opener"
+	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/transport"
+	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
+)
+
+// Drivers are the backends that a program imports, by URL scheme: what [FromEnv] may open beside the defaults.
+type Drivers struct {
+	Registries registry.Openers
+	Brokers    broker.Openers
+}
+
+// The environment that [FromEnv] reads.
+const (
+	EnvService  = "MICRO_SERVICE"   // the service's name, in the place of the one given to New
+	EnvVersion  = "MICRO_VERSION"   // its version
+	EnvNode     = "MICRO_NODE"      // the node's id
+	EnvAddress  = "MICRO_ADDRESS"   // where it listens
+	EnvRegistry = "MICRO_REGISTRY"  // the registry's URL
+	EnvBroker   = "MICRO_BROKER"    // the broker's URL
+	EnvListenFD = "MICRO_LISTEN_FD" // the number of an inherited descriptor that listens already
+)
+
+// FromEnv configures a service from the environment, as `micro run` sets it for the programs that it starts: name,
+// version, node, address, registry, broker, and a listener that is open already. Only a program's main calls it; it
+// overrides options that stand before it. What is not set stays as it is; what cannot be used is an error of New.
+func FromEnv(d Drivers) Option {
+	return func(o *options) {
+		set := func(to *string, name string) {
+			if v := os.Getenv(name); v != "" {
+				*to = v
+			}
+		}
+		set(&o.name, EnvService)
+		set(&o.version, EnvVersion)
+		set(&o.id, EnvNode)
+		set(&o.address, EnvAddress)
+		for _, f := range []func(*options) error{d.registry, d.broker, inherit} {
+			if err := f(o); err != nil {
+				o.errs = append(o.errs, err)
+			}
+		}
+	}
+}
+
+func (d Drivers) registry(o *options) error {
+	raw := os.Getenv(EnvRegistry)
+	if raw == "" {
+		return nil
+	}
+	openers := registry.Openers{"default": DefaultRegistry}
+	for scheme, open := range d.Registries {
+		openers[scheme] = open
+	}
+	r, err := openers.Open(context.Background(), raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", EnvRegistry, err)
+	}
+	o.registry, o.scope, o.opened = r, "", append(o.opened, r)
+	return nil
+}
+
+func (d Drivers) broker(o *options) error {
+	raw := os.Getenv(EnvBroker)
+	if raw == "" {
+		return nil
+	}
+	b, err := opener.Set[broker.Broker](d.Brokers).Open(context.Background(), raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", EnvBroker, err)
+	}
+	o.broker, o.opened = b, append(o.opened, b)
+	return nil
+}
+
+// inherit takes over the listening socket that the parent process opened.
+func inherit(o *options) error {
+	raw := os.Getenv(EnvListenFD)
+	if raw == "" {
+		return nil
+	}
+	fd, err := strconv.ParseUint(raw, 10, 16)
+	if err != nil || fd < 3 {
+		return fmt.Errorf("%s=%q: want a descriptor's number, 3 or more", EnvListenFD, raw)
+	}
+	f := os.NewFile(uintptr(fd), EnvListenFD)
+	defer func() { _ = f.Close() }() // FileListener has a copy of its own
+	nl, err := net.FileListener(f)
+	if err != nil {
+		return fmt.Errorf("%s=%d: %w", EnvListenFD, fd, err)
+	}
+	o.inherited = nl
+	return nil
+}
+
+// wrapInherited makes a transport's listener of an inherited one.
+func (s *Service) wrapInherited() (transport.Listener, error) {
+	t, ok := s.transport.(*transporthttp.Transport)
+	if !ok {
+		return nil, fmt.Errorf("%s: only the HTTP transport takes an inherited listener", EnvListenFD)
+	}
+	return t.Serve(s.inherited)
+}

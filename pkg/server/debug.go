@@ -1,0 +1,77 @@
+package server
+
+import (
+	"context"
+	"maps"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/schema"
+)
+
+// debugCalls bounds the Debug.* calls under way at once. They have a share of their own, and are not counted in Stats.
+const debugCalls = 64
+
+func isDebug(endpoint string) bool { return strings.HasPrefix(endpoint, "Debug.") }
+
+func (s *Server) registerDebug() {
+	debug := func(name, doc string, response reflect.Type, answer func() any) {
+		e := Endpoint{Name: name, Doc: doc, Idempotent: true, Response: schema.Of(response), ResponseType: response.Name()}
+		_ = s.handle(e, func(_ context.Context, c *Call) error { return c.Send(answer()) }, nil)
+	}
+	debug(DebugInfo, "What this server is, and what it serves.", reflect.TypeFor[Info](), func() any { return s.info() })
+	debug(DebugHealth, "Whether this server can do its work.", reflect.TypeFor[Health](), func() any { return s.Health() })
+	debug(DebugStats, "What this server has done since its start.", reflect.TypeFor[Stats](), func() any { return s.stats() })
+}
+
+func (s *Server) info() Info {
+	info := Info{
+		Name: s.name, Version: s.version, ID: s.id, Started: s.started.UTC(), Metadata: maps.Clone(s.metadata),
+		ContentTypes: s.codecs.ContentTypes(), Endpoints: s.Endpoints(),
+	}
+	for _, sub := range s.Subscriptions() {
+		info.Subscriptions = append(info.Subscriptions, SubscriptionInfo{Topic: sub.Topic, Queue: sub.Queue})
+	}
+	return info
+}
+
+// Health is what Debug.Health answers.
+func (s *Server) Health() Health {
+	switch {
+	case s.stopping.Load():
+		return Health{Status: HealthStopping}
+	case s.health != nil:
+		return s.health()
+	}
+	return Health{Status: HealthOK}
+}
+
+func (s *Server) stats() Stats {
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	st := Stats{
+		Started: s.started.UTC(), Uptime: time.Since(s.started).Seconds(),
+		Goroutines: runtime.NumGoroutine(), Memory: mem.HeapAlloc, Endpoints: []EndpointStats{},
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(s.endpoints)) {
+		if !isDebug(name) {
+			st.add(s.endpoints[name].stats.read(name))
+		}
+	}
+	for _, sub := range s.subscriptions {
+		st.add(sub.stats.read("topic " + sub.Topic))
+	}
+	return st
+}
+
+func (st *Stats) add(e EndpointStats) {
+	st.Calls += e.Calls
+	st.Errors += e.Errors
+	st.Inflight += e.Inflight
+	st.Endpoints = append(st.Endpoints, e)
+}
