@@ -45,7 +45,11 @@ func (s Set[T]) Open(ctx context.Context, raw string) (T, error) {
 	if !ok {
 		return none, fmt.Errorf("%w %q, known: %s", ErrUnknown, u.Scheme, s.schemes())
 	}
-	return open(ctx, u)
+	opened, err := open(ctx, u)
+	if err != nil {
+		return none, err // not what came with the error: a nil pointer in an interface is not nil
+	}
+	return opened, nil
 }
 
 func (s Set[T]) schemes() string { return strings.Join(slices.Sorted(maps.Keys(s)), ", ") }

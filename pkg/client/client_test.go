@@ -96,6 +96,21 @@ func (s *system) client(opts ...client.Option) *client.Client {
 	return c
 }
 
+// await calls until a call succeeds: until the client has heard of the latest node.
+func (s *system) await(c *client.Client) {
+	s.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, err := client.Call[Greeting](s.t.Context(), c, "greeter", "Say.Hello", &Hello{})
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 func hello(s *server.Server) {
 	_ = server.Handle(s, "Say.Hello", func(_ context.Context, in *Hello) (*Greeting, error) {
 		return &Greeting{Msg: "Hello " + in.Name}, nil
@@ -155,6 +170,7 @@ func TestDeadNodes(t *testing.T) {
 		t.Fatalf("with dead nodes alone: %v", err)
 	}
 	sys.node("greeter-live", hello, nil)
+	sys.await(c)
 	for range 20 {
 		if _, err := client.Call[Greeting](t.Context(), c, "greeter", "Say.Hello", &Hello{}); err != nil {
 			t.Fatal(err)
@@ -177,6 +193,7 @@ func TestRefusedGoesElsewhere(t *testing.T) {
 		t.Fatalf("the only node refuses: %v", err)
 	}
 	sys.node("greeter-free", hello, nil)
+	sys.await(c)
 	for range 20 {
 		if _, err := client.Call[Greeting](t.Context(), c, "greeter", "Say.Hello", &Hello{}); err != nil {
 			t.Fatal(err)
@@ -199,6 +216,14 @@ func (c cutting) Dial(ctx context.Context, addr string) (transport.Conn, error) 
 }
 
 type cutConn struct{ transport.Conn }
+
+// Recv brings no answer, however fast it came.
+func (c cutConn) Recv(ctx context.Context, m *transport.Message) error {
+	if err := c.Conn.Recv(ctx, m); err != nil {
+		return err
+	}
+	return io.ErrUnexpectedEOF
+}
 
 func (c cutConn) Send(ctx context.Context, m *transport.Message) error {
 	err := c.Conn.Send(ctx, m)

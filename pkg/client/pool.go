@@ -38,9 +38,36 @@ type peer struct {
 	streams []idleConn
 }
 
+// idleConn is a connection that waits for its next stream. A goroutine reads from it meanwhile, so that one whose server
+// is going away, or has gone, is not taken.
 type idleConn struct {
-	conn  transport.Conn
-	since time.Time
+	conn   transport.Conn
+	since  time.Time
+	cancel context.CancelFunc
+	unfit  chan bool // whether the reader found the connection unfit; one value, when it has ended
+}
+
+// keep starts the reader of a connection whose stream has ended.
+func (p *pool) keep(c transport.Conn) idleConn {
+	ctx, cancel := context.WithCancel(p.ctx)
+	s := idleConn{conn: c, since: time.Now(), cancel: cancel, unfit: make(chan bool, 1)}
+	p.work.Go(func() {
+		var m transport.Message
+		err := c.Recv(ctx, &m)
+		// Whatever comes on an idle connection, GoAway or the end of it, says that it is not to be used.
+		unfit := err == nil || ctx.Err() == nil
+		if unfit {
+			_ = c.Close()
+		}
+		s.unfit <- unfit
+	})
+	return s
+}
+
+// take ends the reader and reports whether the connection may be used.
+func (s idleConn) take() bool {
+	s.cancel()
+	return !<-s.unfit
 }
 
 // dialing is a dial under way, which all who want the connection wait for.
@@ -175,7 +202,7 @@ func (p *pool) reap() {
 
 // sweep closes what was last used before the given time, and reports whether nothing is left.
 func (p *pool) sweep(before time.Time) (empty bool) {
-	var old []interface{ Close() error }
+	var old []idleConn
 	var links []*link
 	p.mu.Lock()
 	for l := range p.links {
@@ -188,7 +215,7 @@ func (p *pool) sweep(before time.Time) (empty bool) {
 		kept := pr.streams[:0]
 		for _, s := range pr.streams {
 			if s.since.Before(before) {
-				old = append(old, s.conn)
+				old = append(old, s)
 			} else {
 				kept = append(kept, s)
 			}
@@ -203,8 +230,9 @@ func (p *pool) sweep(before time.Time) (empty bool) {
 	}
 	empty = len(p.peers) == 0 && len(p.links) == 0
 	p.mu.Unlock()
-	for _, c := range old {
-		_ = c.Close()
+	for _, s := range old {
+		s.take()
+		_ = s.conn.Close()
 	}
 	for _, l := range links {
 		_ = l.close()
@@ -219,11 +247,15 @@ func (p *pool) conn(ctx context.Context, addr string) (c transport.Conn, reused 
 		p.mu.Unlock()
 		return nil, false, errPoolClosed
 	}
-	if pr := p.peers[addr]; pr != nil && len(pr.streams) > 0 {
-		c := pr.streams[len(pr.streams)-1].conn
+	for pr := p.peers[addr]; pr != nil && len(pr.streams) > 0; {
+		s := pr.streams[len(pr.streams)-1]
 		pr.streams = pr.streams[:len(pr.streams)-1]
 		p.mu.Unlock()
-		return c, true, nil
+		if s.take() {
+			return s.conn, true, nil
+		}
+		_ = s.conn.Close()
+		p.mu.Lock()
 	}
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -240,7 +272,7 @@ func (p *pool) put(addr string, c transport.Conn) {
 	p.mu.Lock()
 	if p.ctx.Err() == nil {
 		if pr := p.peer(addr); len(pr.streams) < idleStreams {
-			pr.streams = append(pr.streams, idleConn{c, time.Now()})
+			pr.streams = append(pr.streams, p.keep(c))
 			c = nil
 		}
 	}

@@ -33,7 +33,7 @@ func openDefault(u *url.URL, logger *slog.Logger) (registry.Registry, error) {
 		return nil, fmt.Errorf("%s: scope is host or lan", u)
 	}
 	return multi.New(
-		multi.Member{Name: "local", Open: func(context.Context) (registry.Registry, error) {
+		multi.Member{Name: "local", Authority: true, Open: func(context.Context) (registry.Registry, error) {
 			return local.New(local.Options{Logger: logger})
 		}},
 		multi.Member{Name: "mdns", Open: func(context.Context) (registry.Registry, error) {

@@ -7,14 +7,16 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/local"
+	"github.com/cb02dfca/micro/pkg/registry/mdns"
 	"github.com/cb02dfca/micro/pkg/transport"
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 )
 
-// Drivers are the backends that a program imports, by URL scheme: what [FromEnv] may open beside the defaults.
+// Drivers are the backends that a program imports, by URL scheme: what [FromEnv] may open beside the defaults, which are
+// the registries default, local and mdns, and the broker http.
 type Drivers struct {
 	Registries registry.Openers
 	Brokers    broker.Openers
@@ -58,7 +60,7 @@ func (d Drivers) registry(o *options) error {
 	if raw == "" {
 		return nil
 	}
-	openers := registry.Openers{"default": DefaultRegistry}
+	openers := registry.Openers{"default": DefaultRegistry, "local": local.Open, "mdns": mdns.Open}
 	for scheme, open := range d.Registries {
 		openers[scheme] = open
 	}
@@ -70,16 +72,9 @@ func (d Drivers) registry(o *options) error {
 	return nil
 }
 
+// broker leaves the opening to build: the HTTP broker stands on the registry.
 func (d Drivers) broker(o *options) error {
-	raw := os.Getenv(EnvBroker)
-	if raw == "" {
-		return nil
-	}
-	b, err := opener.Set[broker.Broker](d.Brokers).Open(context.Background(), raw)
-	if err != nil {
-		return fmt.Errorf("%s: %w", EnvBroker, err)
-	}
-	o.broker, o.opened = b, append(o.opened, b)
+	o.brokerURL, o.brokers = os.Getenv(EnvBroker), d.Brokers
 	return nil
 }
 

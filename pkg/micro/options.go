@@ -42,6 +42,8 @@ type options struct {
 	selector  selector.Selector
 	logger    *slog.Logger
 	inherited net.Listener
+	brokerURL string // of FromEnv, to be opened over the registry
+	brokers   broker.Openers
 
 	ttl, interval   time.Duration
 	health          func(ctx context.Context) error

@@ -108,12 +108,10 @@ func (s *Service) buildDrivers() error {
 		}
 		s.transport = t
 	}
-	if s.broker == nil {
-		b, err := brokerhttp.New(s.registry, brokerhttp.Options{Logger: s.logger})
-		if err != nil {
+	if s.broker == nil || s.brokerURL != "" {
+		if err := s.openBroker(); err != nil {
 			return err
 		}
-		s.broker, s.attach, s.opened = b, b.Attach, append(s.opened, b)
 	}
 	if s.options.selector == nil {
 		sel, err := selector.New(s.registry)
@@ -121,6 +119,28 @@ func (s *Service) buildDrivers() error {
 			return err
 		}
 		s.options.selector, s.opened = sel, append(s.opened, sel)
+	}
+	return nil
+}
+
+// openBroker opens the broker that the environment names, or the default. The HTTP broker receives on the service's own
+// port.
+func (s *Service) openBroker() error {
+	set := broker.Openers{"http": brokerhttp.Open(s.registry, brokerhttp.Options{Logger: s.logger})}
+	for scheme, open := range s.brokers {
+		set[scheme] = open
+	}
+	url := s.brokerURL
+	if url == "" {
+		url = "http"
+	}
+	b, err := set.Open(context.Background(), url)
+	if err != nil {
+		return fmt.Errorf("opening the broker: %w", err)
+	}
+	s.broker, s.opened = b, append(s.opened, b)
+	if hb, ok := b.(*brokerhttp.Broker); ok && url == "http" { // with a host it has an address of its own
+		s.attach = hb.Attach
 	}
 	return nil
 }
@@ -192,7 +212,7 @@ func (s *Service) healthNow() server.Health {
 func (s *Service) describe(address string) registry.Node {
 	n := registry.Node{
 		ID: s.id, Service: s.name, Version: s.version, Address: address,
-		Metadata: map[string]string{registry.MetaStarted: time.Now().UTC().Format(time.RFC3339)},
+		Metadata: map[string]string{registry.MetaStarted: time.Now().UTC().Format(time.RFC3339Nano)},
 	}
 	if _, ok := s.transport.(*transporthttp.Transport); ok {
 		n.Metadata[registry.MetaProtocol] = "mucp"

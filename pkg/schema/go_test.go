@@ -349,7 +349,7 @@ func TestCheckIsTheDecoder(t *testing.T) {
 	names = append(names, "TEXT", "nOTAG", "unknown", "name", "count", "1", "-5", "300", "clash", "")
 	r := rand.New(rand.NewPCG(1, 2))
 	taken, refused := 0, 0
-	for range 30_000 {
+	for range 10_000 {
 		body := randomObject(r, names, goValues, 3)
 		err := strict.Unmarshal([]byte(body), new(Everything))
 		problems := s.Check([]byte(body))
@@ -362,7 +362,7 @@ func TestCheckIsTheDecoder(t *testing.T) {
 			t.Fatalf("%s\ndecoder: %v\ncheck:   %v", body, err, problems)
 		}
 	}
-	if taken < 2000 || refused < 2000 {
+	if taken < 700 || refused < 700 {
 		t.Errorf("taken %d, refused %d: the bodies say little", taken, refused)
 	}
 }

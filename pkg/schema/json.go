@@ -76,11 +76,9 @@ func (w *writer) schema(s *Schema) {
 	text("$ref", s.Ref)
 	text("title", s.Title)
 	text("description", s.Description)
-	switch len(s.Type) {
-	case 0:
-	case 1:
+	if len(s.Type) == 1 {
 		text("type", s.Type[0])
-	default:
+	} else if len(s.Type) > 1 {
 		key("type")
 		w.value(s.Type)
 	}

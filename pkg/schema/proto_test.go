@@ -207,7 +207,7 @@ func TestCheckIsProtojson(t *testing.T) {
 	names := append(s.Fields(), "user_name", "USERNAME", "unknown", "name", "1")
 	r := rand.New(rand.NewPCG(3, 4))
 	taken, refused, missed := 0, 0, 0
-	for range 30_000 {
+	for range 10_000 {
 		body := randomObject(r, names, protoValues, 3)
 		err := strict.Unmarshal([]byte(body), dynamicpb.NewMessage(md))
 		problems := s.Check([]byte(body))
@@ -225,7 +225,7 @@ func TestCheckIsProtojson(t *testing.T) {
 			refused++
 		}
 	}
-	if taken < 2000 || missed > refused/50 {
+	if taken < 700 || missed > refused/50 {
 		t.Errorf("taken %d, refused %d, missed %d", taken, refused, missed)
 	}
 }

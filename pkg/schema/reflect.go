@@ -4,7 +4,6 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -262,10 +261,24 @@ func tagValue(target *Schema, v string) json.RawMessage {
 	return text
 }
 
-var packagePath = regexp.MustCompile(`[\w.\-~/]*[/.]`)
-
 // title is a type's name as people write it, without the import paths in a generic type's arguments.
-func title(t reflect.Type) string { return packagePath.ReplaceAllString(t.Name(), "") }
+func title(t reflect.Type) string {
+	var b strings.Builder
+	part := ""
+	for _, r := range t.Name() {
+		switch {
+		case strings.ContainsRune("[]*, ", r):
+			b.WriteString(part)
+			b.WriteRune(r)
+			part = ""
+		case r == '.' || r == '/':
+			part = ""
+		default:
+			part += string(r)
+		}
+	}
+	return b.String() + part
+}
 
 // name finds a free name for a definition that needs no escape in a reference.
 func (b *builder) name(t reflect.Type) string {

@@ -94,10 +94,11 @@ const (
 )
 
 func verdict(err error) outcome {
-	var s *status.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return answered
+	}
+	var s *status.Error // on the heap, for errors.As: not on the way of a call that succeeds
+	switch {
 	case errors.As(err, &s) && s.Remote:
 		if s.Code == status.Misdirected || s.Code == status.Unavailable {
 			return failed

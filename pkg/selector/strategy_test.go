@@ -234,10 +234,11 @@ func BenchmarkSelect(b *testing.B) {
 				f.set("greeter", names(n)...)
 				q := selector.Query{Service: "greeter", Key: "some-key"}
 				pick(b, s, q)
+				ctx := b.Context()
 				b.ReportAllocs()
 				b.RunParallel(func(p *testing.PB) {
 					for p.Next() {
-						_, done, err := s.Select(b.Context(), q)
+						_, done, err := s.Select(ctx, q)
 						if err != nil {
 							b.Error(err)
 							return

@@ -248,7 +248,8 @@ func (r *serving) route(remote string, m *transport.Message, p pipe) (*Call, *en
 	name := m.Header.Get(transport.HeaderEndpoint)
 	ep, ok := r.endpoints[name] // not changed since Serve
 	if !ok {
-		return nil, nil, status.New(status.NotFound, "%s has no endpoint %q", r.name, name)
+		// Another node may have it: versions stand side by side.
+		return nil, nil, status.Refuse(status.NotFound, "%s has no endpoint %q", r.name, name)
 	}
 	c := &Call{service: r.name, endpoint: ep.Name, kind: ep.Kind, remote: remote, header: transport.Metadata(m.Header), pipe: p, codec: r.codecs[0]}
 	if ct := m.Header.Get(transport.HeaderContentType); ct != "" || len(m.Body) > 0 {

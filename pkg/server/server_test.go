@@ -131,7 +131,7 @@ func TestErrors(t *testing.T) {
 		detail  string
 		refused bool
 	}{
-		{"unknown endpoint", call("Say.Nope", `{}`), status.NotFound, `no endpoint "Say.Nope"`, false},
+		{"unknown endpoint", call("Say.Nope", `{}`), status.NotFound, `no endpoint "Say.Nope"`, true},
 		{"another service", call("Say.Hello", `{}`, transport.HeaderService, "orders"), status.Misdirected, "not orders", true},
 		{"not JSON", call("Say.Hello", `{"name":`), status.InvalidArgument, "does not decode", false},
 		{"wrong type", call("Say.Hello", `{"name":3}`), status.InvalidArgument, "name", false},

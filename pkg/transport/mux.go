@@ -13,6 +13,9 @@ import (
 // cancelTime bounds how long a Cancel may wait to be written. It is a courtesy to the server: the caller has gone.
 const cancelTime = 5 * time.Second
 
+// keepStorage is the largest body, in bytes, whose storage a Mux keeps for the next reply.
+const keepStorage = 256 << 10
+
 // Mux carries many unary calls at a time over one Conn, by Send and Recv. It is a [Caller] for connections that offer
 // none. Its methods may be called concurrently.
 type Mux struct {
@@ -198,6 +201,9 @@ func (m *Mux) deliver(in *Message, failed error) error {
 	}
 	if failed == nil {
 		*w.rsp, *in = *in, *w.rsp
+		if cap(in.Body) > keepStorage {
+			in.Body = nil
+		}
 	}
 	w.rsp = nil
 	w.reply <- failed

@@ -9,6 +9,7 @@ import (
 	stdhttp "net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -237,21 +238,15 @@ func (r *Registry) nodes(ctx context.Context, path, service string) ([]registry.
 		return nil, r.unavailable(err)
 	}
 	r.hear(s.Epoch)
-	return r.proper(s, service), nil
+	return r.proper(s, *s.Nodes, service), nil
 }
 
-// proper gives the nodes of a set that are of a service, and reports those that are not well formed.
-func (r *Registry) proper(s set, service string) []registry.Node {
-	nodes := (*s.Nodes)[:0:0]
-	for _, n := range *s.Nodes {
-		if service == "" || n.Service == service {
-			nodes = append(nodes, n)
-		}
-	}
+// proper gives those of nodes that are of a service, and reports the records that s left out.
+func (r *Registry) proper(s set, nodes []registry.Node, service string) []registry.Node {
 	if len(s.skipped) > 0 {
 		r.o.Logger.Warn("registry server gave records that are no nodes", "server", r.host, "records", len(s.skipped), "first", s.skipped[0])
 	}
-	return append([]registry.Node{}, nodes...)
+	return slices.DeleteFunc(nodes, func(n registry.Node) bool { return service != "" && n.Service != service })
 }
 
 // Close withdraws the nodes that were registered here and ends the watches. It is an error if the server could not be

@@ -13,7 +13,7 @@
 //	GET    /v1/nodes                   the nodes of all services
 //	GET    /v1/services                the services' names, with the number and the versions of their nodes
 //	GET    /v1/services/{name}         the nodes of a service; 404 where there is none
-//	GET    /v1/watch?service=S         a stream of sets; without service, of all services
+//	GET    /v1/watch?service=S         a stream of sets; without service, of all services; see below for changes=true
 //	GET    /healthz                    how the server is; needs no token
 //
 // Leases. A node stays for its ttl, a Go duration such as 30s, unless it is put again. The server has a default, and
@@ -35,10 +35,16 @@
 // starting is true the server has just begun to run, and owners are expected who have not come back yet: a node that is
 // missing need not be gone. The revision grows with each change within an epoch.
 //
-// Watches are streams of JSON lines: the present set at once, and the whole set after each change. Where changes come
-// faster than they are sent or read, sets are left out, never the last. When starting ends the set is sent again. A line
-// without "nodes" is a heartbeat; there is one at least every 10 s, and after 30 s without a line the connection is dead.
-// A reader who does not take a line for 10 s is cut off.
+// Watches are streams of JSON lines: the present set at once, and the whole set after each change. With the parameter
+// changes=true the lines after the first tell what is new to the line before, as
+//
+//	{"epoch":"1f0c...","revision":13,"put":[...],"gone":["greeter-1"]}
+//
+// where gone comes before put. Where changes come faster than they are sent or read they are drawn together, and none is
+// lost. After a line of n nodes the server waits n times 100 us, 2 s at most: large sets that follow each other fast
+// would queue up in the connection, and a reader would see what was true a while ago. A line without nodes, put and gone
+// is a heartbeat; there is one at least every 10 s, and one when starting ends. After 30 s without a line the connection
+// is dead. A reader who does not take a line for 10 s is cut off.
 //
 // Errors have the HTTP status, and as their body the object of package status with the id "micro.registry": 400 for a
 // node or parameter that is wrong, 401 without the token, 404, 409 for a taken id, 413 for a record over 64 KiB, 415 for

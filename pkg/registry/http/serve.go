@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	lineTimeout   = 10 * time.Second      // for a watcher to take a line
-	answerTimeout = 30 * time.Second      // for a client to take an answer
-	readTimeout   = 10 * time.Second      // for a request to come whole
-	stopTimeout   = 3 * time.Second       // for requests under way when the server stops
-	perNode       = 10 * time.Microsecond // of a set: between two lines of a watch
+	lineTimeout   = 10 * time.Second       // for a watcher to take a line
+	answerTimeout = 30 * time.Second       // for a client to take an answer
+	readTimeout   = 10 * time.Second       // for a request to come whole
+	stopTimeout   = 3 * time.Second        // for requests under way when the server stops
+	perNode       = 100 * time.Microsecond // of a watch's line: before the next
+	maxPause      = 2 * time.Second
 )
 
 // Serve answers on l, which may be a TLS listener, until ctx ends; it closes l and the server, and gives nil then. Beyond
@@ -86,6 +87,7 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		defer timer.Stop()
 		settled = timer.C
 	}
+	lines := &lines{s: s, service: name, changes: r.URL.Query().Get("changes") == "true"}
 	for {
 		var line set
 		select {
@@ -94,23 +96,54 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		case <-s.life.Done():
 			return
 		case <-beat.C:
-			line = set{Epoch: s.epoch, Revision: s.nodes.Revision(), Starting: s.starting()}
+			line = lines.beat()
 		case <-settled:
-			line = s.set(name)
+			line = lines.beat()
 		case <-changes:
-			line = s.set(name)
+			line = lines.next()
 		}
 		if err := send(w, control, line); err != nil {
 			return // cut off: it did not read, or it has gone
 		}
-		if line.Nodes != nil && !s.pause(r.Context(), time.Duration(len(*line.Nodes))*perNode) {
+		if !s.pause(r.Context(), line) {
 			return
 		}
 	}
 }
 
-// pause keeps a watch of a large set from being sent more often than is good for anybody.
-func (s *Server) pause(ctx context.Context, d time.Duration) bool {
+// lines makes the lines of a watch.
+type lines struct {
+	s       *Server
+	service string
+	changes bool            // only what changed, after the first line
+	last    []registry.Node // of the last line, nil before the first
+}
+
+func (l *lines) beat() set {
+	return set{Epoch: l.s.epoch, Revision: l.s.nodes.Revision(), Starting: l.s.starting()}
+}
+
+func (l *lines) next() set {
+	line := l.s.set(l.service)
+	if !l.changes {
+		return line
+	}
+	nodes := *line.Nodes
+	if l.last != nil {
+		line.Put, line.Gone = difference(l.last, nodes)
+		line.Nodes = nil
+	}
+	l.last = nodes
+	return line
+}
+
+// pause keeps a watch of a large set from being sent more often than is good for anybody. It gives false at the end.
+func (s *Server) pause(ctx context.Context, line set) bool {
+	size := len(line.Put) + len(line.Gone)
+	if line.Nodes != nil {
+		size = len(*line.Nodes)
+	}
+	d := min(time.Duration(size)*perNode, maxPause)
 	if d < time.Millisecond {
 		return true
 	}

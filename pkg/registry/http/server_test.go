@@ -186,42 +186,75 @@ func stream(t *testing.T, ctx context.Context, url string) *bufio.Scanner {
 
 func TestWatchLines(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{Grace: 300 * time.Millisecond})
-	live := httptest.NewServer(s)
-	defer live.Close()
-	lines := stream(t, t.Context(), live.URL+"/v1/watch?service=greeter")
-	type line struct {
-		Epoch    string
-		Revision uint64
-		Starting bool
-		Nodes    []registry.Node
+	for _, c := range []struct{ query, first, put, gone string }{
+		{"?service=greeter", "[] [] []", "[a b] [] []", "[b] [] []"},
+		{"?service=greeter&changes=true", "[] [] []", "[] [b] []", "[] [] [a]"},
+	} {
+		t.Run(c.query, func(t *testing.T) {
+			t.Parallel()
+			s := handler(t, http.ServerOptions{Grace: 300 * time.Millisecond})
+			live := httptest.NewServer(s)
+			t.Cleanup(live.Close)
+			lines := stream(t, t.Context(), live.URL+"/v1/watch"+c.query)
+			settled := false
+			next := func() string { // skips heartbeats
+				t.Helper()
+				for lines.Scan() {
+					var l struct {
+						Epoch      string
+						Starting   bool
+						Nodes, Put []registry.Node
+						Gone       []string
+					}
+					must(t, json.Unmarshal(lines.Bytes(), &l))
+					if len(l.Epoch) != 32 {
+						t.Errorf("line %s", lines.Bytes())
+					}
+					settled = settled || !l.Starting
+					if l.Nodes != nil || l.Put != nil || l.Gone != nil {
+						return fmt.Sprint(ids(l.Nodes), ids(l.Put), l.Gone)
+					}
+					if settled {
+						return "settled"
+					}
+				}
+				t.Fatalf("the stream ended: %v", lines.Err())
+				return ""
+			}
+			if got := next(); got != c.first {
+				t.Errorf("first line %s, want %s", got, c.first)
+			}
+			if got := next(); got != "settled" {
+				t.Errorf("line %s, want that the server has settled", got)
+			}
+			ask(s, "PUT /v1/nodes/a", record, "Micro-Lease: "+secretA)
+			next()
+			ask(s, "PUT /v1/nodes/b", record, "Micro-Lease: "+secretB)
+			if got := next(); got != c.put {
+				t.Errorf("line %s, want %s", got, c.put)
+			}
+			ask(s, "PUT /v1/nodes/b", record, "Micro-Lease: "+secretB) // a renewal is no line
+			ask(s, "DELETE /v1/nodes/a", "", "Micro-Lease: "+secretA)
+			if got := next(); got != c.gone {
+				t.Errorf("line %s, want %s", got, c.gone)
+			}
+			must(t, s.Close())
+			if lines.Scan() {
+				t.Errorf("a line after Close: %s", lines.Text())
+			}
+			if w := ask(s, "GET /v1/nodes", ""); w.Code != 503 {
+				t.Errorf("after Close: %d", w.Code)
+			}
+		})
 	}
-	next := func() (l line) {
-		t.Helper()
-		if !lines.Scan() {
-			t.Fatalf("the stream ended: %v", lines.Err())
-		}
-		must(t, json.Unmarshal(lines.Bytes(), &l))
-		return l
+}
+
+func ids(nodes []registry.Node) []string {
+	var out []string
+	for _, n := range nodes {
+		out = append(out, n.ID)
 	}
-	if l := next(); l.Nodes == nil || len(l.Nodes) != 0 || len(l.Epoch) != 32 {
-		t.Errorf("first line %+v", l)
-	}
-	ask(s, "PUT /v1/nodes/a", record)
-	l := next()
-	for l.Starting && len(l.Nodes) == 1 { // it is told again when the server has settled
-		l = next()
-	}
-	if l.Starting || len(l.Nodes) != 1 && len(next().Nodes) != 1 {
-		t.Errorf("line %+v", l)
-	}
-	must(t, s.Close())
-	if lines.Scan() {
-		t.Errorf("a line after Close: %s", lines.Text())
-	}
-	if w := ask(s, "GET /v1/nodes", ""); w.Code != 503 {
-		t.Errorf("after Close: %d", w.Code)
-	}
+	return out
 }
 
 func TestTokenOfServer(t *testing.T) {
@@ -399,7 +432,8 @@ func (f fixed) RoundTrip(*stdhttp.Request) (*stdhttp.Response, error) {
 // What a server answers never breaks the client: it is refused, or it is a sorted set of valid nodes.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{`{"epoch":"` + epoch + `","revision":3,"starting":true,"nodes":[` + `{"id":"a","service":"greeter","address":"x:1"},null]}`,
-		`{"epoch":"` + epoch + `","nodes":null}`, `{}`, `{"epoch":"` + epoch + `","ttl":"1h","nodes":[{"id":"a"}]}` + "\n{}", "\n\n", `[[[[`} {
+		`{"epoch":"` + epoch + `","nodes":null}`, `{}`,
+		`{"epoch":"` + epoch + `","nodes":[]}` + "\n" + `{"epoch":"` + epoch + `","put":[{"id":"a","service":"s","address":"x:1"},1],"gone":["a",""]}`, `{"epoch":"` + epoch + `","ttl":"1h","nodes":[{"id":"a"}]}` + "\n{}", "\n\n", `[[[[`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {

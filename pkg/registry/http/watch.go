@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	stdhttp "net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,7 +83,7 @@ func (w *watch) stream(ctx context.Context) error {
 	defer cancel(nil)
 	silent := time.AfterFunc(w.r.o.Timeout, func() { cancel(errSilent) })
 	defer silent.Stop()
-	query := url.Values{}
+	query := url.Values{"changes": {"true"}}
 	if w.service != "" {
 		query.Set("service", w.service)
 	}
@@ -104,7 +106,7 @@ func (w *watch) stream(ctx context.Context) error {
 	if !isType(rsp, linesType) {
 		return w.r.unavailable(errNoAnswer)
 	}
-	lines := bufio.NewReaderSize(rsp.Body, 32<<10)
+	lines, known := bufio.NewReaderSize(rsp.Body, 32<<10), false
 	for {
 		line, err := readLine(lines, w.r.o.MaxAnswer)
 		if err != nil {
@@ -116,10 +118,32 @@ func (w *watch) stream(ctx context.Context) error {
 		}
 		silent.Reset(watchDead)
 		w.r.hear(s.Epoch)
-		if s.Nodes != nil {
-			w.retry = 0
-			w.set.Replace(w.join(s, w.r.proper(s, w.service)))
+		if s.Nodes == nil && !known {
+			return w.r.unavailable(errNoAnswer)
 		}
+		known = true
+		w.take(s)
+	}
+}
+
+// take puts what a line says into the set.
+func (w *watch) take(s set) {
+	w.retry = 0
+	if s.Nodes != nil {
+		w.set.Replace(w.join(s, w.r.proper(s, *s.Nodes, w.service)))
+		return
+	}
+	put := w.r.proper(s, s.Put, w.service)
+	for _, n := range put {
+		delete(w.kept, n.ID)
+	}
+	gone := s.Gone
+	if !s.Starting {
+		gone = slices.AppendSeq(gone, maps.Keys(w.kept))
+		w.kept = nil
+	}
+	if len(put)+len(gone) > 0 {
+		w.set.Apply(put, gone)
 	}
 }
 

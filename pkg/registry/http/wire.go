@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -30,12 +32,15 @@ const (
 	epochBytes = 16
 )
 
-// set is a set of nodes as answers and watches carry it. Nodes is nil in a heartbeat.
+// set is a set of nodes as answers and watches carry it, or what changed in one. Nodes, Put and Gone are nil in a
+// heartbeat.
 type set struct {
 	Epoch    string           `json:"epoch"`
 	Revision uint64           `json:"revision"`
 	Starting bool             `json:"starting,omitempty"`
 	Nodes    *[]registry.Node `json:"nodes,omitempty"`
+	Put      []registry.Node  `json:"put,omitempty"`
+	Gone     []string         `json:"gone,omitempty"`
 	skipped  []error          // records that parseSet left out
 }
 
@@ -81,17 +86,26 @@ func parseSet(data []byte) (set, error) {
 		Revision uint64             `json:"revision"`
 		Starting bool               `json:"starting"`
 		Nodes    *[]json.RawMessage `json:"nodes"`
+		Put      []json.RawMessage  `json:"put"`
+		Gone     []string           `json:"gone"`
 	}
 	if err := json.Unmarshal(data, &in); err != nil || !validEpoch(in.Epoch) {
 		return set{}, errNoAnswer
 	}
-	s := set{Epoch: in.Epoch, Revision: in.Revision, Starting: in.Starting}
-	if in.Nodes == nil {
-		return s, nil
+	s := set{Epoch: in.Epoch, Revision: in.Revision, Starting: in.Starting, Gone: in.Gone}
+	s.Put = s.parseNodes(in.Put)
+	if in.Nodes != nil {
+		nodes := s.parseNodes(*in.Nodes)
+		s.Nodes = &nodes
 	}
-	nodes := make([]registry.Node, 0, len(*in.Nodes))
-	seen := make(map[string]bool, len(*in.Nodes))
-	for _, raw := range *in.Nodes {
+	return s, nil
+}
+
+// parseNodes gives the valid nodes among records, sorted and one for each id.
+func (s *set) parseNodes(records []json.RawMessage) []registry.Node {
+	nodes := make([]registry.Node, 0, len(records))
+	seen := make(map[string]bool, len(records))
+	for _, raw := range records {
 		n, err := parseNode(raw)
 		if err == nil && seen[n.ID] {
 			err = fmt.Errorf("%w: id %s stands twice", registry.ErrInvalid, n.ID)
@@ -104,8 +118,22 @@ func parseSet(data []byte) (set, error) {
 		nodes = append(nodes, n)
 	}
 	registry.Sort(nodes)
-	s.Nodes = &nodes
-	return s, nil
+	return nodes
+}
+
+// difference says what turns one sorted set into another.
+func difference(before, after []registry.Node) (put []registry.Node, gone []string) {
+	was := make(map[string]registry.Node, len(before))
+	for _, n := range before {
+		was[n.ID] = n
+	}
+	for _, n := range after {
+		if old, ok := was[n.ID]; !ok || !old.Equal(n) {
+			put = append(put, n)
+		}
+		delete(was, n.ID)
+	}
+	return put, slices.Sorted(maps.Keys(was))
 }
 
 // parseNode reads and validates a record.

@@ -193,6 +193,9 @@ func (e *endpoint) bid(rec *wire.Record) {
 
 // multicast sends a packet by each of the interfaces. Those that fail are logged; the error is of all of them.
 func (r *Registry) multicast(conn *link.Conn, out []link.Interface, packet []byte) error {
+	if len(out) == 0 {
+		return fmt.Errorf("%w: mdns: no interface to send by is up", registry.ErrUnavailable)
+	}
 	var why []string
 	for _, i := range out {
 		if err := conn.Multicast(packet, &i); err != nil {
@@ -291,8 +294,10 @@ func (r *Registry) due(now time.Time, out, fresh []link.Interface) (errands []er
 	for _, o := range news {
 		errands = append(errands, errand{o.rec, r.ttl(o), out})
 	}
-	for _, o := range renewed {
-		errands = append(errands, errand{o.rec, r.ttl(o), beyond(out)})
+	if lan := beyond(out); len(lan) > 0 {
+		for _, o := range renewed {
+			errands = append(errands, errand{o.rec, r.ttl(o), lan})
+		}
 	}
 	if len(fresh) > 0 {
 		for _, o := range r.table.nodes {

@@ -235,7 +235,7 @@ func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, er
 }
 
 // List gives the nodes of all services: those that a Watch of all holds, else those that answer until no more come,
-// 30 to 250 ms.
+// 30 to 250 ms, or 500 ms where answers keep coming.
 func (r *Registry) List(ctx context.Context) ([]registry.Node, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err

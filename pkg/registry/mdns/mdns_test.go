@@ -139,13 +139,13 @@ func TestGetEndsWithItsContext(t *testing.T) {
 func TestRefresh(t *testing.T) {
 	t.Parallel()
 	domain := private()
-	serve := open(t, mdns.Options{Domain: domain, TTL: time.Second})
+	serve := open(t, mdns.Options{Domain: domain, TTL: 2 * time.Second})
 	watch := open(t, mdns.Options{Domain: domain})
 	n := at("127.0.0.1:80")
 	if err := serve.Register(t.Context(), n, 0); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	sets := 0
 	for nodes, err := range watch.Watch(ctx, "greeter") {

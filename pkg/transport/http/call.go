@@ -123,7 +123,6 @@ func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
 	x := l.messages.Get().(*exchange)
 	defer l.recycle(x)
 	x.req.Reset()
-	x.rsp.Reset()
 	x.req.Kind, x.rsp.Kind = transport.Call, transport.Reply
 	endpoint, e := endpointOf(r)
 	if e == nil {
@@ -142,13 +141,12 @@ func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
 	l.reply(w, r, &x.rsp)
 }
 
+// recycle keeps the storage of the request. That of the reply is the handler's, who may hold on to it.
 func (l *Listener) recycle(x *exchange) {
 	if cap(x.req.Body) > keepStorage {
 		x.req.Body = nil
 	}
-	if cap(x.rsp.Body) > keepStorage {
-		x.rsp.Body = nil
-	}
+	x.rsp = transport.Message{}
 	l.messages.Put(x)
 }
 

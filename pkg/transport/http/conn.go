@@ -34,7 +34,10 @@ type conn struct {
 	err     error // why it was closed; read after closed
 	closed  chan struct{}
 	onClose func()
-	aborts  sync.WaitGroup
+
+	mu      sync.Mutex
+	closing bool           // no abort begins any more
+	aborts  sync.WaitGroup // frames that take half-sent messages back
 }
 
 var _ transport.Conn = (*conn)(nil)
@@ -60,6 +63,9 @@ func (c *conn) RemoteAddr() string { return c.nc.RemoteAddr().String() }
 // Close breaks the connection.
 func (c *conn) Close() error {
 	c.fail(transport.ErrClosed)
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
 	c.aborts.Wait()
 	return nil
 }
@@ -158,6 +164,12 @@ func (c *conn) sendParts(ctx context.Context, m *transport.Message, release func
 
 // abort takes a half-sent message back. The frame may have to wait for others, the caller not; free is called after it.
 func (c *conn) abort(h frame.Header, free func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		free()
+		return
+	}
 	c.aborts.Go(func() {
 		defer free()
 		if err := c.write(context.Background(), h, nil, nil); err != nil {

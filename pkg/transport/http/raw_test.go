@@ -417,6 +417,55 @@ func TestDialStranger(t *testing.T) {
 	}
 }
 
+// TestLargeReplyLetsOthersPass: a small reply that is sent after a large one arrives before the large one's end.
+func TestLargeReplyLetsOthersPass(t *testing.T) {
+	t.Parallel()
+	const large = 32 << 20 // more than the buffers of the system hold
+	tr := newTransport(t, http.Options{MaxMessage: large})
+	l, err := tr.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for {
+			var m transport.Message
+			if c.Recv(context.Background(), &m) != nil {
+				return
+			}
+			reply := &transport.Message{Kind: transport.Reply, ID: m.ID}
+			if m.ID == 1 {
+				reply.Body = make([]byte, large)
+			}
+			wg.Go(func() { _ = c.Send(context.Background(), reply) }) // the test sees what does not come
+		}
+	})
+	s := &server{Listener: l.(*http.Listener), tr: tr}
+	nc := upgraded(t, s)
+	t.Cleanup(func() {
+		nc.Close()
+		l.Close()
+		wg.Wait()
+	})
+	write(t, nc, frameOf(transport.Call, 0, 1, nil, nil))
+	readFrame(t, nc)
+	write(t, nc, frameOf(transport.Call, 0, 2, nil, nil))
+	for got := 1 << 16; ; {
+		_, id, _, body := readFrame(t, nc)
+		if id == 2 {
+			return
+		}
+		if got += len(body); got == large {
+			t.Fatal("the small reply waited for the end of the large one")
+		}
+	}
+}
+
 func TestFramesBefore101(t *testing.T) {
 	t.Parallel()
 	s := serve(t, http.Options{}, nil)

@@ -6,6 +6,7 @@
 //
 //	h.Put(node)                 // adds or changes one node, by its id; reports whether anything changed
 //	h.Remove(id)                // takes one away; reports whether it was there
+//	h.Apply(nodes, ids)         // several of both as one change
 //	h.Replace(nodes)            // the whole set as a poll found it; wakes only watchers of services that changed
 //	h.Fail(err)                 // the set is not known now: each watch yields err once, and goes on with the next Replace
 //
@@ -83,15 +84,25 @@ func (h *Hub) Put(n registry.Node) bool {
 		return false
 	}
 	h.learn()
-	service, ok := h.service[n.ID]
-	if ok && service == n.Service && h.nodes[service][n.ID].Equal(n) {
-		return false
+	return h.put(n)
+}
+
+// Apply does several Puts and Removes as one change.
+func (h *Hub) Apply(put []registry.Node, gone []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return
 	}
-	if ok && service != n.Service {
-		h.drop(n.ID)
+	h.learn()
+	for _, id := range gone {
+		if _, ok := h.service[id]; ok {
+			h.drop(id)
+		}
 	}
-	h.add(n)
-	return true
+	for _, n := range put {
+		h.put(n)
+	}
 }
 
 // Remove takes the node with that id away, and reports whether it was there.
@@ -119,14 +130,7 @@ func (h *Hub) Replace(nodes []registry.Node) {
 			continue
 		}
 		seen[n.ID] = struct{}{}
-		service, ok := h.service[n.ID]
-		switch {
-		case ok && service == n.Service && h.nodes[service][n.ID].Equal(n):
-			continue
-		case ok && service != n.Service:
-			h.drop(n.ID)
-		}
-		h.add(n)
+		h.put(n)
 	}
 	for _, id := range slices.Collect(maps.Keys(h.service)) {
 		if _, ok := seen[id]; !ok {
@@ -283,6 +287,18 @@ func (h *Hub) take(service string, w *watcher) (nodes []registry.Node, ok bool, 
 }
 
 // The rest is called with the lock held.
+
+func (h *Hub) put(n registry.Node) bool {
+	service, ok := h.service[n.ID]
+	switch {
+	case ok && service == n.Service && h.nodes[service][n.ID].Equal(n):
+		return false
+	case ok && service != n.Service:
+		h.drop(n.ID)
+	}
+	h.add(n)
+	return true
+}
 
 func (h *Hub) add(n registry.Node) {
 	if h.nodes[n.Service] == nil {

@@ -65,6 +65,11 @@ func TestWatchers(t *testing.T) {
 			func(h *hub.Hub) { h.Replace([]registry.Node{a, b, other, {ID: "a", Service: "auth"}}) },
 			func(h *hub.Hub) { h.Replace([]registry.Node{a, b}) },
 		}, []string{"[]", "[ab]", "end"}, []string{"[]", "[oab]", "[ab]", "end"}},
+		{"several at once", hub.NewPending, []func(*hub.Hub){
+			func(h *hub.Hub) { h.Apply([]registry.Node{b, a}, nil) },
+			func(h *hub.Hub) { h.Apply([]registry.Node{a, other}, []string{"b", "nobody"}) },
+			func(h *hub.Hub) { h.Apply([]registry.Node{a}, nil) },
+		}, []string{"[ab]", "[a]", "end"}, []string{"[ab]", "[oa]", "end"}},
 		{"an id moves", hub.New, []func(*hub.Hub){
 			func(h *hub.Hub) { h.Put(a) },
 			func(h *hub.Hub) { h.Put(node("auth", "a")) },

@@ -9,6 +9,9 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
+// keepStorage is the largest body, in bytes, whose storage is kept for the next message.
+const keepStorage = 4 * MaxBody
+
 // Assembler puts messages together from the bytes of a connection, in whatever pieces they come. It does no I/O. What it
 // holds is bounded by MaxPartial messages of the limit, and grows only with the bytes that came. Not for concurrent use.
 type Assembler struct {
@@ -155,6 +158,9 @@ func (a *Assembler) Take(m *transport.Message) error {
 	a.done, a.spare = nil, p
 	header, body := m.Header[:0], m.Body[:0]
 	*m = transport.Message{Kind: p.kind, ID: p.id, Timeout: Duration(p.timeout), Header: p.header, Body: p.body}
+	if cap(body) > keepStorage {
+		body = nil // a connection that once had a large message does not hold on to it
+	}
 	p.header, p.body = header, body
 	if p.over {
 		return fmt.Errorf("%w: %s with a body of over %d bytes", transport.ErrTooLarge, p.kind, a.limit)
