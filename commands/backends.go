@@ -1,0 +1,55 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/cb02dfca/micro/pkg/broker"
+	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
+	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
+	"github.com/cb02dfca/micro/pkg/micro"
+	"github.com/cb02dfca/micro/pkg/registry"
+	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
+	"github.com/cb02dfca/micro/pkg/registry/local"
+	"github.com/cb02dfca/micro/pkg/registry/mdns"
+	registrymemory "github.com/cb02dfca/micro/pkg/registry/memory"
+	"github.com/cb02dfca/micro/pkg/transport"
+	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
+	transportmemory "github.com/cb02dfca/micro/pkg/transport/memory"
+)
+
+// Backends is what URLs can name, by scheme. A backend that is not listed here is not in the binary.
+type Backends struct {
+	Registries registry.Openers
+	Transports transport.Openers
+	// Brokers gives what a broker's URL can name. A broker that stands on the registry asks for it; it is not closed by it.
+	Brokers func(reg func(context.Context) (registry.Registry, error)) broker.Openers
+}
+
+// DefaultBackends lists the backends of the binary.
+func DefaultBackends() Backends {
+	return Backends{
+		Registries: registry.Openers{
+			"default": micro.DefaultRegistry,
+			"local":   local.Open,
+			"mdns":    mdns.Open,
+			"memory":  registrymemory.Open,
+			"http":    registryhttp.Open,
+			"https":   registryhttp.Open,
+		},
+		Transports: transport.Openers{
+			"http":   transporthttp.Open,
+			"memory": transportmemory.Open,
+		},
+		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
+			return broker.Openers{"memory": brokermemory.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
+				r, err := reg(ctx)
+				if err != nil {
+					return nil, fmt.Errorf("broker http: %w", err)
+				}
+				return brokerhttp.Open(r, brokerhttp.Options{})(ctx, u)
+			}}
+		},
+	}
+}

@@ -1,0 +1,350 @@
+package commands_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cb02dfca/micro/commands"
+	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/registry"
+	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
+	"github.com/cb02dfca/micro/pkg/selector"
+	"github.com/cb02dfca/micro/pkg/server"
+	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// live is a run of the program that goes on until it is interrupted.
+type live struct {
+	stdout, stderr *sharedBuffer
+	interrupt      func()
+	code           chan int
+}
+
+// sharedBuffer may be read while the program writes.
+type sharedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *sharedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *sharedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func start(t *testing.T, d commands.Deps) *live {
+	t.Helper()
+	l := &live{stdout: &sharedBuffer{}, stderr: &sharedBuffer{}, code: make(chan int, 1)}
+	d.Stdout, d.Stderr = l.stdout, l.stderr
+	ctx, interrupt := commands.Interrupt(context.Background())
+	l.interrupt = interrupt
+	go func() { l.code <- commands.Main(ctx, d) }()
+	t.Cleanup(interrupt)
+	return l
+}
+
+// stop interrupts the program and gives its exit code.
+func (l *live) stop(t *testing.T) int {
+	t.Helper()
+	l.interrupt()
+	return l.end(t)
+}
+
+func (l *live) end(t *testing.T) int {
+	t.Helper()
+	select {
+	case code := <-l.code:
+		return code
+	case <-time.After(10 * time.Second):
+		t.Fatalf("the program does not end; stdout %q, stderr %q", l.stdout, l.stderr)
+		return -1
+	}
+}
+
+// until waits until text holds want.
+func until(t *testing.T, text *sharedBuffer, want string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !strings.Contains(text.String(), want) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q does not come; there is %q", want, text)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func TestListWatch(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		line                    string
+		on                      terminal
+		added, changed, removed string
+	}{
+		"pipe":     {"list nodes -w", pipe, "added\tb-1\tb\t127.0.0.1:2\t-", "changed\tb-1\tb\t127.0.0.1:3", "removed\tb-1\tb\t127.0.0.1:3"},
+		"terminal": {"list nodes --watch --color never", tty, "added     b-1    b         127.0.0.1:2", "changed   b-1    b", "removed   b-1    b"},
+		"jsonl":    {"list nodes -w -o jsonl", pipe, `{"event":"added","item":{"id":"b-1"`, `{"event":"changed","item":{"id":"b-1"`, `{"event":"removed","item":{"id":"b-1"`},
+		"json":     {"list nodes -w -o json", pipe, "\"added\",\n    \"item\": {\n      \"id\": \"b-1\"", `"changed"`, `"removed"`},
+		"query":    {"list nodes -w -q .event+.item.id", pipe, "addedb-1", "changedb-1", "removedb-1"},
+		"services": {"list -w -o tsv", pipe, "added\tb\t", "", "removed\tb\t"},
+		"one":      {"list nodes b -w", pipe, "added\tb-1", "changed\tb-1", "removed\tb-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.register(t, node("a-1", "a", "", "127.0.0.1:1", 0))
+			d, _, _ := w.deps(c.on, nil, strings.Fields(c.line)...)
+			l := start(t, d)
+			if name != "one" {
+				until(t, l.stdout, "a-1"[:len("a-1")-2*boolInt(name == "services")])
+			}
+			w.register(t, node("b-1", "b", "", "127.0.0.1:2", 0))
+			until(t, l.stdout, c.added)
+			w.register(t, node("b-1", "b", "", "127.0.0.1:3", 0))
+			until(t, l.stdout, c.changed)
+			if err := w.registry.Deregister(t.Context(), node("b-1", "b", "", "127.0.0.1:3", 0)); err != nil {
+				t.Fatal(err)
+			}
+			until(t, l.stdout, c.removed)
+			if code := l.stop(t); code != 0 || l.stderr.String() != "" {
+				t.Errorf("exit %d, stderr %q", code, l.stderr)
+			}
+			if name == "json" && !json.Valid([]byte(l.stdout.String())) {
+				t.Errorf("%s is not one document", l.stdout)
+			}
+		})
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// TestWatchOfADeadRegistry holds that a watch says once that the registry is away, and goes on.
+func TestWatchOfADeadRegistry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fault = errDown
+	d, _, _ := w.deps(pipe, nil, "list", "-w", "-o", "json")
+	l := start(t, d)
+	until(t, l.stderr, "warning: registry default is not answering")
+	if code := l.stop(t); code != 0 || l.stdout.String() != "[]\n" {
+		t.Errorf("exit %d, stdout %q", code, l.stdout)
+	}
+}
+
+func TestStatsWatch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.greeter(t, "greeter-1", "1", 0)
+	d, _, _ := w.deps(pipe, nil, "stats", "greeter", "-w", "--interval", "100ms", "-o", "json")
+	l := start(t, d)
+	until(t, l.stdout, "},\n") // the second look
+	if code := l.stop(t); code != 0 || !json.Valid([]byte(l.stdout.String())) {
+		t.Errorf("exit %d, %s", code, l.stdout)
+	}
+}
+
+func TestStatsTable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.greeter(t, "greeter-1", "1", 0)
+	w.register(t, node("greeter-2", "greeter", "1", "nobody:1", 0))
+	got := w.run(t, pipe, nil, "stats", "greeter")
+	if got.code != 9 || !strings.HasPrefix(got.stdout, "greeter-1\t*\t0\t0\t0\t-\t-\t-\t") || !strings.Contains(got.stdout, "greeter-1\tSay.Hello\t0\t0\t0\t-") ||
+		!strings.HasPrefix(got.stderr, "warning: node greeter-2 nobody:1 did not answer: connection refused") {
+		t.Errorf("exit %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+}
+
+// TestHealthStates holds the exit code against what nodes tell of themselves.
+func TestHealthStates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	state := server.Health{Status: server.HealthStarting, Detail: "warming up"}
+	var mu sync.Mutex
+	s, err := server.New("slow", server.NodeID("slow-1"), server.HealthFunc(func() server.Health {
+		mu.Lock()
+		defer mu.Unlock()
+		return state
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.serve(t, s, "slow-1")
+	w.register(t, node("slow-1", "slow", "1", "slow-1:1", 0))
+	got := w.run(t, pipe, nil, "health", "slow")
+	if want := "slow-1\tslow\tslow-1:1\tstarting\t0.0ms\twarming up\n"; got.code != 8 || got.stdout != want || got.stderr != "" {
+		t.Errorf("exit %d, %q, want %q; stderr %q", got.code, got.stdout, want, got.stderr)
+	}
+	d, _, _ := w.deps(pipe, nil, "health", "slow", "--wait", "30s")
+	d.Now = time.Now
+	l := start(t, d)
+	mu.Lock()
+	state = server.Health{Status: server.HealthOK}
+	mu.Unlock()
+	if code := l.end(t); code != 0 || !strings.Contains(l.stdout.String(), "\tok\t") {
+		t.Errorf("exit %d, %q, %q", code, l.stdout, l.stderr)
+	}
+}
+
+// TestHealthWaits holds that --wait waits for a service that is not there yet.
+func TestHealthWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, _, _ := w.deps(pipe, nil, "health", "greeter", "--wait", "30s", "-o", "name")
+	d.Now = time.Now
+	l := start(t, d)
+	w.greeter(t, "greeter-1", "1", 0)
+	if code := l.end(t); code != 0 || l.stdout.String() != "greeter-1\n" {
+		t.Errorf("exit %d, %q, %q", code, l.stdout, l.stderr)
+	}
+}
+
+// stuckRegistry answers nothing.
+type stuckRegistry struct{ downRegistry }
+
+func (stuckRegistry) List(ctx context.Context) ([]registry.Node, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+func (stuckRegistry) Watch(ctx context.Context, _ string) iter.Seq2[[]registry.Node, error] {
+	return func(func([]registry.Node, error) bool) { <-ctx.Done() }
+}
+
+func TestTimeoutAndInterrupt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, _, _ := w.deps(tty, map[string]string{"NO_COLOR": "1"}, "list", "--timeout", "350ms")
+	d.Backends.Registries["default"] = func(context.Context, *url.URL) (registry.Registry, error) { return stuckRegistry{}, nil }
+	l := start(t, d)
+	if code := l.end(t); code != 5 || !strings.Contains(l.stderr.String(), "error: registry default did not answer within 350ms\n  more time: --timeout 30s\n") {
+		t.Errorf("exit %d, %q", code, l.stderr)
+	}
+	if !strings.HasPrefix(l.stderr.String(), "waiting for registry default ...\r\x1b[K") {
+		t.Errorf("nobody says what is waited for: %q", l.stderr)
+	}
+	d.Args = []string{"list"}
+	l = start(t, d)
+	until(t, l.stderr, "waiting for")
+	if code := l.stop(t); code != 130 || strings.Contains(l.stderr.String(), "error") {
+		t.Errorf("exit %d, %q", code, l.stderr)
+	}
+}
+
+func TestRegistryServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, _, _ := w.deps(pipe, nil, "registry", "--address", ":0", "-o", "json")
+	l := start(t, d)
+	until(t, l.stdout, "}\n")
+	var v struct{ URL, Address string }
+	if err := json.Unmarshal([]byte(l.stdout.String()), &v); err != nil || !strings.HasPrefix(v.Address, "127.0.0.1:") {
+		t.Fatalf("%v, %+v", err, v)
+	}
+	r, err := registryhttp.New(registryhttp.Options{URL: v.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Register(t.Context(), node("a-1", "a", "1", "127.0.0.1:1", 0), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	d, stdout, stderr := w.deps(pipe, nil, "list", "nodes", "-o", "name", "--registry", v.URL)
+	d.Backends.Registries["http"] = registryhttp.Open
+	if code := commands.Main(t.Context(), d); code != 0 || stdout.String() != "a-1\n" {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	got := w.run(t, pipe, nil, "registry", "--address", v.Address)
+	if got.code != 1 || !strings.HasPrefix(got.stderr, "error: "+v.Address+" is taken: another program listens there\n  any free port: micro registry --address 127.0.0.1:0") {
+		t.Errorf("a taken port: exit %d, %q", got.code, got.stderr)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if code := l.stop(t); code != 0 || l.stderr.String() != "" {
+		t.Errorf("after Ctrl-C: exit %d, %q", code, l.stderr)
+	}
+}
+
+func TestRegistryServerRefuses(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"registry --address 0.0.0.0:0":            "is reached by other machines, and without a token whoever reaches it may register what he likes",
+		"registry --address nonsense":             `error: flag --address: "nonsense" is not HOST:PORT`,
+		"registry --ttl 1ms":                      "error: flag --ttl: 1ms is not a second or more",
+		"registry --token-file /nowhere/to/found": "error: flag --token-file: ",
+	} {
+		got := newWorld(t).run(t, pipe, nil, strings.Fields(line)...)
+		if got.code != 2 || !strings.Contains(got.stderr, want) || got.stdout != "" {
+			t.Errorf("micro %s: exit %d, %q", line, got.code, got.stderr)
+		}
+	}
+}
+
+// TestExplain holds the texts and exit codes of what can become of a call.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	w := worlds["ok"](t)
+	d, _, _ := w.deps(pipe, nil)
+	refused := errors.Join(transport.ErrNotSent, errors.New("dial: refused"))
+	orders := []client.Attempt{
+		{Node: node("orders-7f3a", "orders", "2.0.1", "10.0.0.4:41233", 0), Phase: client.Dial, Err: refused},
+		{Node: node("orders-91bc", "orders", "2.0.1", "10.0.0.9:40110", 0), Phase: client.Dial, Err: status.Parse(`{"id":"other","code":421,"detail":"this is other, not orders","refused":true}`)},
+	}
+	hello := []client.Attempt{{Node: node("greeter-7f3a", "greeter", "1.4.0", "greeter-7f3a:1", 0), Phase: client.Done}}
+	remote := func(code status.Code, detail string) *status.Error {
+		return &status.Error{ID: "greeter", Code: code, Detail: detail, Remote: true}
+	}
+	for name, c := range map[string]struct {
+		err  client.Error
+		code int
+		want string
+	}{
+		"no service": {client.Error{Service: "greter", Endpoint: "Say.Hello", Err: selector.ErrNotFound, Elapsed: 500 * time.Millisecond}, 3,
+			"error: service \"greter\" not found (registry default, waited 500ms, knows 2 services)\n  did you mean: greeter          all: micro list services\n"},
+		"no endpoint": {client.Error{Service: "greeter", Endpoint: "Say.Helo", Err: remote(404, `greeter has no endpoint "Say.Helo"`), Attempts: hello}, 3,
+			"error: greeter 1.4.0 has no endpoint \"Say.Helo\"\n  did you mean: Say.Hello        all: micro list endpoints greeter\n"},
+		"handler's 404": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(404, "no such name"), Attempts: hello, Elapsed: 1200 * time.Microsecond}, 6,
+			"error: greeter Say.Hello: 404 Not Found: no such name\n  node greeter-7f3a greeter-7f3a:1 · 1.2ms\n"},
+		"bad request": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(400, "name is empty"), Attempts: hello, Elapsed: 1200 * time.Microsecond}, 6,
+			"error: greeter Say.Hello: 400 Bad Request: name is empty\n  node greeter-7f3a greeter-7f3a:1 · 1.2ms\n"},
+		"denied":       {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(403, ""), Attempts: hello}, 7, "error: greeter Say.Hello: 403 Forbidden\n"},
+		"overloaded":   {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(429, "full"), Attempts: hello}, 4, "error: greeter Say.Hello: 429 Too Many Requests: full\n"},
+		"handler slow": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(504, ""), Attempts: hello}, 5, "error: greeter Say.Hello: 504 Gateway Timeout\n"},
+		"time ran out": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: context.DeadlineExceeded, Attempts: hello, Elapsed: 5 * time.Second}, 5,
+			"error: greeter Say.Hello: no answer within 5s\n  node greeter-7f3a greeter-7f3a:1 · 5s\n  more time: --timeout 30s\n"},
+		"nobody": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: refused, Attempts: orders}, 4,
+			"error: no node of \"orders\" answered (2 tried)\n  orders-7f3a 10.0.0.4:41233  not sent\n  dial: refused\n  orders-91bc 10.0.0.9:40110  another service has the port: this is other, not orders\n  how they are: micro list nodes orders --health\n"},
+		"none matches": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: selector.ErrNoneMatch}, 3,
+			"error: no node of \"orders\" matches (1 node known)\n  orders-7f3a 10.0.0.4:41233  version 2.0.1\n  all: micro list nodes orders\n"},
+		"too large":     {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: transport.ErrTooLarge, Attempts: orders}, 2, "error: orders Orders.Get: the request is too large: message too large\n"},
+		"registry away": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: selector.ErrUnavailable}, 4, "error: registry default is not answering: registry unavailable\n"},
+		"cut off":       {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: net.ErrClosed, Attempts: hello}, 1, "error: greeter Say.Hello: use of closed network connection\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, text := commands.Explain(t.Context(), d, &c.err)
+			if code != c.code || !strings.HasPrefix(text, c.want) {
+				t.Errorf("exit %d, want %d\n%s\nwant\n%s", code, c.code, text, c.want)
+			}
+		})
+	}
+}

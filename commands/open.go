@@ -1,0 +1,125 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/url"
+
+	"github.com/cb02dfca/micro/internal/opener"
+	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/transport"
+)
+
+// What the settings name is opened at the first request for it, and closed after the command.
+
+// registryName is how the registry is called in messages, and what is opened.
+func (in *invocation) registryName() string { return or(in.settings.registry, "default") }
+
+// registryShown is registryName without a password that a URL may hold.
+func (in *invocation) registryShown() string { return redacted(in.registryName()) }
+
+func redacted(name string) string {
+	if u, err := url.Parse(name); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return name
+}
+
+// openRegistry gives the registry.
+func (in *invocation) openRegistry(ctx context.Context) (registry.Registry, error) {
+	if in.reg != nil {
+		return in.reg, nil
+	}
+	r, err := in.Backends.Registries.Open(ctx, in.registryName())
+	if err != nil {
+		return nil, in.openFailed("registry", in.registryName(), err)
+	}
+	in.reg = r
+	in.onClose(r)
+	return r, nil
+}
+
+// openTransport gives the transport that services are called by.
+func (in *invocation) openTransport(ctx context.Context) (transport.Transport, error) {
+	if in.tr != nil {
+		return in.tr, nil
+	}
+	name := or(in.settings.transport, "http")
+	t, err := in.Backends.Transports.Open(ctx, name)
+	if err != nil {
+		return nil, in.openFailed("transport", name, err)
+	}
+	in.tr = t
+	if c, ok := t.(io.Closer); ok {
+		in.onClose(c)
+	}
+	return t, nil
+}
+
+// openBroker gives the broker. The registry that it stands on is opened when it asks for it.
+func (in *invocation) openBroker(ctx context.Context) (broker.Broker, error) {
+	if in.br != nil {
+		return in.br, nil
+	}
+	name := or(in.settings.broker, "http")
+	b, err := in.Backends.Brokers(in.openRegistry).Open(ctx, name)
+	if err != nil {
+		return nil, in.openFailed("broker", name, err)
+	}
+	in.br = b
+	in.onClose(b)
+	return b, nil
+}
+
+// openClient gives a client with the transport, and with the registry unless every call is to name an address.
+func (in *invocation) openClient(ctx context.Context, withRegistry bool) (*client.Client, error) {
+	t, err := in.openTransport(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opts := []client.Option{client.WithTransport(t), client.WithTimeout(in.timeout)}
+	if withRegistry {
+		r, err := in.openRegistry(ctx)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, client.WithRegistry(r))
+	}
+	c, err := client.New(opts...)
+	if err != nil {
+		return nil, err
+	}
+	in.onClose(c)
+	return c, nil
+}
+
+// dialer gives a client that calls addresses and asks no registry; the same one each time.
+func (in *invocation) dialer(ctx context.Context) (*client.Client, error) {
+	if in.dial != nil {
+		return in.dial, nil
+	}
+	c, err := in.openClient(ctx, false)
+	in.dial = c
+	return c, err
+}
+
+// openFailed tells why something that a setting names cannot be opened. That is the setting's fault, unless it is away.
+func (in *invocation) openFailed(what, name string, err error) error {
+	var f *failure
+	switch {
+	case errors.As(err, &f):
+		return f
+	case errIs(err, registry.ErrUnavailable, broker.ErrUnavailable) && what == "registry":
+		return in.explainRegistry(err)
+	case errIs(err, broker.ErrUnavailable):
+		return fail(exitUnavailable, "broker %s is not answering: %s", redacted(name), dialReason(err)).because(err)
+	case errIs(err, context.Canceled, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, opener.ErrUnknown):
+		return usage("%s %q: %s", what, redacted(name), err).because(err).hint("more", "micro help environment")
+	}
+	return usage("%s %q: %s", what, redacted(name), trimPackage(err.Error())).because(err)
+}

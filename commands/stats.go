@@ -1,0 +1,200 @@
+package commands
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/server"
+)
+
+func newStats() *command {
+	return &command{
+		name: "stats", group: "Discover", args: "[SERVICE]", short: "show what each node has done: calls, errors, latencies", max: 1,
+		long: "Counts are since the node's start; latencies are milliseconds of recent calls.",
+		examples: []string{
+			"micro stats greeter",
+			"micro stats greeter --watch  # again every two seconds",
+			"micro stats greeter -q '.[].calls'",
+		},
+		flags: []cli.Flag{
+			&cli.StringFlag{Name: "node", Usage: "only the node with this `ID`"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on, until Ctrl-C"},
+			&cli.DurationFlag{Name: "interval", Usage: "with --watch, the time `D` between two looks", Value: 2 * time.Second},
+		},
+		exits: []exitCode{exitNotFound, exitUnavailable, exitTimeout, exitPartly},
+		run:   runStats,
+	}
+}
+
+// statsValue is the JSON form of a node's stats.
+type statsValue struct {
+	Node    string `json:"node"`
+	Service string `json:"service"`
+	Version string `json:"version,omitempty"`
+	Address string `json:"address"`
+	Error   string `json:"error,omitempty"` // why the node told nothing; the counts are then absent
+	*server.Stats
+}
+
+func runStats(ctx context.Context, in *invocation) error {
+	if !in.flags.Bool("watch") {
+		ctx, cancel := in.deadline(ctx)
+		defer cancel()
+		values, missing, err := in.statsRound(ctx)
+		if err != nil {
+			return err
+		}
+		if missing > 0 && missing == len(values) {
+			return noStats(values)
+		}
+		in.warnMissing(values)
+		if err := in.print(ctx, result{value: values, table: statsTable(values), names: statsNames(values)}); err != nil {
+			return err
+		}
+		if missing > 0 {
+			return exit(exitPartly)
+		}
+		return nil
+	}
+	out := in.out.stream(statsTable(nil).heads)
+	interval := max(in.flags.Duration("interval"), 100*time.Millisecond)
+	for {
+		values, _, err := in.statsRoundWithin(ctx)
+		if err == nil {
+			err = out.item(ctx, result{value: values, table: statsTable(values), names: statsNames(values)})
+		}
+		switch {
+		case interrupted(ctx):
+			return out.close()
+		case err != nil:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return out.close()
+		case <-time.After(interval):
+		}
+	}
+}
+
+// noStats is the failure of a question that no node answered.
+func noStats(values []statsValue) *failure {
+	f := fail(exitUnavailable, "no node answered (%d asked)", len(values))
+	for _, v := range values {
+		f = f.line("%s %s  %s", v.Node, v.Address, v.Error)
+	}
+	return f.hint("how they are", "micro list nodes --health")
+}
+
+// warnMissing names the nodes that did not answer.
+func (in *invocation) warnMissing(values []statsValue) {
+	for _, v := range values {
+		if v.Error != "" {
+			in.warn("warning: node %s %s did not answer: %s", v.Node, v.Address, v.Error)
+		}
+	}
+}
+
+func (in *invocation) statsRoundWithin(ctx context.Context) ([]statsValue, int, error) {
+	ctx, cancel := in.deadline(ctx)
+	defer cancel()
+	return in.statsRound(ctx)
+}
+
+// statsRound asks each node; missing counts those that told nothing.
+func (in *invocation) statsRound(ctx context.Context) (values []statsValue, missing int, err error) {
+	nodes, err := in.chosenNodes(ctx, in.flags.String("node"))
+	if err != nil {
+		return nil, 0, err
+	}
+	c, err := in.dialer(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	values = make([]statsValue, len(nodes))
+	each(nodes, func(i int, n registry.Node) { values[i] = in.statsOf(ctx, c, n) })
+	for _, v := range values {
+		if v.Error != "" {
+			missing++
+		}
+	}
+	if len(nodes) == 0 {
+		in.note("no services found (registry %s)", in.registryShown())
+	}
+	return values, missing, nil
+}
+
+func (in *invocation) statsOf(ctx context.Context, c *client.Client, n registry.Node) statsValue {
+	v := statsValue{Node: n.ID, Service: n.Service, Version: n.Version, Address: n.Address}
+	var s server.Stats
+	if _, err := in.ask(ctx, c, n, server.DebugStats, &s); err != nil {
+		v.Error = dialReason(err)
+		return v
+	}
+	v.Stats = &s
+	return v
+}
+
+func statsNames(values []statsValue) []string {
+	names := []string{}
+	for _, v := range values {
+		names = append(names, v.Node)
+	}
+	return names
+}
+
+// statsTable has a row for each node, then one for each of its endpoints.
+func statsTable(values []statsValue) *table {
+	t := &table{heads: []string{"NODE", "ENDPOINT", "CALLS", "ERRORS", "INFLIGHT", "P50", "P99", "MAX", "UP", "MEMORY", "GOROUTINES"}}
+	for _, v := range values {
+		if v.Stats == nil {
+			continue
+		}
+		t.rows = append(t.rows, []cell{text(v.Node), text("*"), number(v.Calls), errorCell(v.Errors), text(strconv.FormatInt(v.Inflight, 10)),
+			{}, {}, {}, ageSince(v.Started), text(bytesText(v.Memory)), text(count(v.Goroutines, ""))})
+		endpoints := slices.Clone(v.Endpoints)
+		slices.SortStableFunc(endpoints, func(a, b server.EndpointStats) int { return cmp.Compare(b.Calls, a.Calls) })
+		for _, e := range endpoints {
+			t.rows = append(t.rows, []cell{text(v.Node), text(e.Name), number(e.Calls), errorCell(e.Errors), text(strconv.FormatInt(e.Inflight, 10)),
+				msCell(e.P50, e.Calls), msCell(e.P99, e.Calls), msCell(e.Max, e.Calls), {}, {}, {}})
+		}
+	}
+	return t
+}
+
+func number(n uint64) cell { return text(strconv.FormatUint(n, 10)) }
+
+func errorCell(n uint64) cell {
+	if n > 0 {
+		return number(n).as(bad)
+	}
+	return number(n)
+}
+
+// msCell writes milliseconds; without calls there is nothing to tell.
+func msCell(ms float64, calls uint64) cell {
+	if calls == 0 {
+		return cell{}
+	}
+	return text(strconv.FormatFloat(ms, 'f', 2, 64) + "ms")
+}
+
+// bytesText writes a size in its largest binary unit.
+func bytesText(n uint64) string {
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return strconv.FormatUint(n, 10) + " B"
+	}
+	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[i]
+}
