@@ -1,0 +1,36 @@
+// Command publisher publishes a message and tells who took it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/cb02dfca/micro/pkg/micro"
+)
+
+type user struct {
+	Name string `json:"name"`
+}
+
+func main() {
+	name := ""
+	if len(os.Args) > 1 {
+		name = os.Args[1]
+	}
+	svc, err := micro.New("signup", micro.FromEnv(micro.Drivers{}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = svc.Close() }()
+	report, err := svc.Client().Publish(context.Background(), "user.created", &user{Name: name})
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Printf("%d of %d subscribers took it\n", report.Delivered(), len(report.Deliveries))
+	if err := report.Err(); err != nil {
+		fmt.Println(err) // publishing again, or not, is the publisher's to decide
+	}
+}
