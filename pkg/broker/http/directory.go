@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 // maxPause bounds the pauses between attempts at a registry that is away.
 const maxPause = 30 * time.Second
+
+// lookTime bounds the first look at the whole registry.
+const lookTime = time.Second
 
 // directory knows the subscribers of all topics: the last set that the registry's Watch yielded, which stays while the
 // registry is away.
@@ -26,6 +30,8 @@ type directory struct {
 
 	mu      sync.Mutex
 	known   bool
+	looked  bool            // look has ended
+	last    []registry.Node // the watch's last set
 	topics  map[string][]registry.Node
 	err     error         // of the watch; nil while it works
 	changed chan struct{} // closed and replaced with each change of the above
@@ -42,14 +48,18 @@ func (d *directory) wait() {
 }
 
 // nodes gives the nodes of topic's subscribers, to be read only. The first call starts the watch and waits for its
-// first set; a registry that answers with an error instead, or not within patience, is an error.
+// first set, and for a look at the whole registry: the first set of a watch may be what the fastest part of a registry
+// knows, and a message goes to all or it is not published. A registry that answers with an error instead, or not within patience, is an error.
 func (d *directory) nodes(ctx context.Context, topic string, patience time.Duration) ([]registry.Node, error) {
-	d.start.Do(func() { d.watching.Go(d.watch) })
+	d.start.Do(func() {
+		d.watching.Go(d.watch)
+		d.watching.Go(d.look)
+	})
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
 	defer cancel()
 	for {
 		d.mu.Lock()
-		known, nodes, err, changed := d.known, d.topics[topic], d.err, d.changed
+		known, nodes, err, changed := d.known && d.looked, d.topics[topic], d.err, d.changed
 		d.mu.Unlock()
 		switch {
 		case known:
@@ -87,18 +97,52 @@ func (d *directory) watch() {
 	}
 }
 
-func (d *directory) set(nodes []registry.Node) {
+// look asks for all nodes once, and adds to the watch's set what that has not brought yet.
+func (d *directory) look() {
+	ctx, cancel := context.WithTimeout(d.ctx, lookTime)
+	defer cancel()
+	listed, _ := d.registry.List(ctx) // an error is the watch's to tell
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ids := map[string]bool{}
+	for _, n := range d.last {
+		ids[n.ID] = true
+	}
+	all := slices.Clip(d.last)
+	for _, n := range listed {
+		if n.Service == registry.BrokerService && !ids[n.ID] {
+			all = append(all, n)
+		}
+	}
+	d.looked, d.topics = true, byTopic(all)
+	d.announce()
+}
+
+// byTopic sorts the subscribers of HTTP brokers by their topics.
+func byTopic(nodes []registry.Node) map[string][]registry.Node {
 	topics := map[string][]registry.Node{}
 	for _, n := range nodes {
 		if topic := n.Metadata[registry.MetaTopic]; n.Metadata[registry.MetaBroker] == metaBrokerHTTP && topic != "" {
 			topics[topic] = append(topics[topic], n)
 		}
 	}
-	d.mu.Lock()
-	back := d.err != nil
-	d.known, d.topics, d.err = true, topics, nil
+	return topics
+}
+
+// announce wakes who waits for a change. It is called with the lock held.
+func (d *directory) announce() {
 	close(d.changed)
 	d.changed = make(chan struct{})
+}
+
+// set takes a set of the watch. One that comes before the look has ended may lack what the look will bring; those after
+// it are whole.
+func (d *directory) set(nodes []registry.Node) {
+	topics := byTopic(nodes)
+	d.mu.Lock()
+	back := d.err != nil
+	d.known, d.last, d.topics, d.err = true, nodes, topics, nil
+	d.announce()
 	d.mu.Unlock()
 	if back {
 		d.log.Info("broker: the registry answers again", "subscribers", len(nodes))
@@ -109,8 +153,7 @@ func (d *directory) fail(err error) {
 	d.mu.Lock()
 	first, known := d.err == nil, d.known
 	d.err = err
-	close(d.changed)
-	d.changed = make(chan struct{})
+	d.announce()
 	d.mu.Unlock()
 	if first {
 		d.log.Warn("broker: cannot watch the registry for subscribers", "err", err, "known_set_used", known)
