@@ -103,6 +103,7 @@ func (b *Broker) node(topic, queue, address string) registry.Node {
 	}
 	n.Metadata[registry.MetaBroker] = metaBrokerHTTP
 	n.Metadata[registry.MetaTopic] = topic
+	n.Metadata[registry.MetaStarted] = time.Now().UTC().Format(time.RFC3339Nano)
 	n.Metadata[metaSecure] = "false"
 	n.Metadata[metaAck] = "true"
 	return n
