@@ -31,7 +31,9 @@ type directory struct {
 	mu      sync.Mutex
 	known   bool
 	looked  bool            // look has ended
-	last    []registry.Node // the watch's last set
+	begun   time.Time       // when the watch was
+	last    []registry.Node // the watch's latest set
+	listed  []registry.Node // what look found, until the watch has had its time
 	topics  map[string][]registry.Node
 	err     error         // of the watch; nil while it works
 	changed chan struct{} // closed and replaced with each change of the above
@@ -52,6 +54,7 @@ func (d *directory) wait() {
 // knows, and a message goes to all or it is not published. A registry that answers with an error instead, or not within patience, is an error.
 func (d *directory) nodes(ctx context.Context, topic string, patience time.Duration) ([]registry.Node, error) {
 	d.start.Do(func() {
+		d.begun = time.Now() // before anybody reads it
 		d.watching.Go(d.watch)
 		d.watching.Go(d.look)
 	})
@@ -102,19 +105,30 @@ func (d *directory) look() {
 	ctx, cancel := context.WithTimeout(d.ctx, lookTime)
 	defer cancel()
 	listed, _ := d.registry.List(ctx) // an error is the watch's to tell
+	listed = slices.DeleteFunc(listed, func(n registry.Node) bool { return n.Service != registry.BrokerService })
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.looked, d.listed = true, listed
+	d.join()
+}
+
+// join makes the topics of the watch's latest set, and of what the look found beside it as long as the watch is young.
+// It is called with the lock held, and wakes who waits for a change.
+func (d *directory) join() {
+	if time.Since(d.begun) > 2*lookTime {
+		d.listed = nil
+	}
 	ids := map[string]bool{}
 	for _, n := range d.last {
 		ids[n.ID] = true
 	}
 	all := slices.Clip(d.last)
-	for _, n := range listed {
-		if n.Service == registry.BrokerService && !ids[n.ID] {
+	for _, n := range d.listed {
+		if !ids[n.ID] {
 			all = append(all, n)
 		}
 	}
-	d.looked, d.topics = true, byTopic(all)
+	d.topics = byTopic(all)
 	d.announce()
 }
 
@@ -135,14 +149,12 @@ func (d *directory) announce() {
 	d.changed = make(chan struct{})
 }
 
-// set takes a set of the watch. One that comes before the look has ended may lack what the look will bring; those after
-// it are whole.
+// set takes a set of the watch.
 func (d *directory) set(nodes []registry.Node) {
-	topics := byTopic(nodes)
 	d.mu.Lock()
 	back := d.err != nil
-	d.known, d.last, d.topics, d.err = true, nodes, topics, nil
-	d.announce()
+	d.known, d.last, d.err = true, nodes, nil
+	d.join()
 	d.mu.Unlock()
 	if back {
 		d.log.Info("broker: the registry answers again", "subscribers", len(nodes))

@@ -47,8 +47,11 @@ func TestNode(t *testing.T) {
 			version = "ff.http.broadcast"
 		}
 		want := registry.Node{ID: n.ID, Service: "micro.http.broker", Version: version, Address: n.Address, Metadata: map[string]string{
-			"broker": "http", "secure": "false", "topic": test.topic, "ack": "true", "zone": "a",
+			"broker": "http", "secure": "false", "topic": test.topic, "ack": "true", "zone": "a", "started": n.Metadata["started"],
 		}}
+		if began, err := time.Parse(time.RFC3339, n.Metadata["started"]); err != nil || time.Since(began) > time.Minute {
+			t.Errorf("started %q", n.Metadata["started"])
+		}
 		if !n.Equal(want) {
 			t.Errorf("node %+v, want %+v", n, want)
 		}
