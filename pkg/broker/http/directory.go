@@ -62,6 +62,9 @@ func (d *directory) nodes(ctx context.Context, topic string, patience time.Durat
 	defer cancel()
 	for {
 		d.mu.Lock()
+		if len(d.listed) > 0 && time.Since(d.begun) > 2*lookTime {
+			d.join()
+		}
 		known, nodes, err, changed := d.known && d.looked, d.topics[topic], d.err, d.changed
 		d.mu.Unlock()
 		switch {
@@ -112,23 +115,17 @@ func (d *directory) look() {
 	d.join()
 }
 
-// join makes the topics of the watch's latest set, and of what the look found beside it as long as the watch is young.
-// It is called with the lock held, and wakes who waits for a change.
+// join makes the topics of the watch's latest set, and of what the look found beside it as long as the watch is young:
+// a node that the watch has shown is the watch's to drop. It is called with the lock held, and wakes who waits for a
+// change.
 func (d *directory) join() {
-	if time.Since(d.begun) > 2*lookTime {
-		d.listed = nil
-	}
-	ids := map[string]bool{}
+	shown := map[string]bool{}
 	for _, n := range d.last {
-		ids[n.ID] = true
+		shown[n.ID] = true
 	}
-	all := slices.Clip(d.last)
-	for _, n := range d.listed {
-		if !ids[n.ID] {
-			all = append(all, n)
-		}
-	}
-	d.topics = byTopic(all)
+	old := time.Since(d.begun) > 2*lookTime
+	d.listed = slices.DeleteFunc(d.listed, func(n registry.Node) bool { return old || shown[n.ID] })
+	d.topics = byTopic(slices.Concat(d.last, d.listed))
 	d.announce()
 }
 
