@@ -35,7 +35,8 @@ import (
 // tree makes the commands.
 func tree() *command {
 	return &command{name: "micro", flags: globalFlags(), max: -1, sub: []*command{
-		newList(), newServices(), newDescribe(), newHealth(), newStats(), newRegistry(), newRun(),
+		newList(), newServices(), newDescribe(), newHealth(), newStats(),
+		newCall(), newStream(), newPublish(), newSubscribe(), newRegistry(), newRun(),
 		newVersion(), newHelp(),
 	}}
 }
@@ -80,7 +81,7 @@ func (in *invocation) start(ctx context.Context, l *line) error {
 		return err
 	}
 	var err error
-	if in.out, err = newPrinter(in.Deps, in.settings); err != nil {
+	if in.out, err = newPrinter(in.Deps, in.settings, in.cmd.formats); err != nil {
 		return err
 	}
 	onUsage := func(_ *cli.Context, err error, _ bool) error { return usage("%s", err).because(err) }

@@ -29,12 +29,17 @@ type input struct {
 	given       bool // data or items were given: standard input is not touched
 	stdin       bool // the body is read from standard input
 	contentType string
+	command     string // the command line up to the body, for hints
 }
 
 // readInput finds out where the body comes from: the arguments, -d, or standard input. It reads files, and not yet
 // standard input.
 func (in *invocation) readInput(what string, words []string, header headers) (input, error) {
 	i := input{what: what, contentType: or(header.contentType, contentJSON)}
+	i.command = spelt([]string{in.cmd.name})
+	for _, a := range in.args[:len(in.args)-len(words)] {
+		i.command += " " + shellQuote(a)
+	}
 	if in.flags.IsSet("data") {
 		return i, i.fromFlag(in.flags.String("data"), words)
 	}
@@ -46,8 +51,7 @@ func (in *invocation) readInput(what string, words []string, header headers) (in
 		i.stdin = true
 		return i, nil
 	case strings.HasPrefix(words[0], "'"):
-		return i, usage("%s is not JSON: it starts with a quote character (')", what).
-			line("your shell passed the quotes on").hint("without quotes", spelt([]string{in.cmd.name})+" ... name=x")
+		return i, i.quoted()
 	case looksLikeBody(words[0]) && len(words) > 1:
 		return i, usage("one body, or items, and not both: %q follows %q", clipText(words[1]), clipText(words[0])).
 			hint("more", "micro help items")
@@ -84,8 +88,16 @@ func (i *input) fromFlag(value string, words []string) error {
 	if err != nil {
 		return err
 	}
-	i.data, i.given = data, true
+	i.data, i.given = i.trim(data), true
 	return i.check()
+}
+
+// trim takes the white space off that editors and echo leave around JSON.
+func (i *input) trim(data []byte) []byte {
+	if isJSONType(i.contentType) {
+		return bytes.TrimSpace(data)
+	}
+	return data
 }
 
 // readFile reads a file that a body, or a field of one, comes from.
@@ -129,14 +141,19 @@ func (i *input) check() error {
 		return usage("%s is not JSON: it is empty", i.what).hint("an empty one", "'{}'")
 	}
 	if i.data[0] == '\'' {
-		return usage("%s is not JSON: it starts with a quote character (')", i.what).
-			line("your shell passed the quotes on").hint("without quotes", "name=x")
+		return i.quoted()
 	}
 	f := usage("%s is not JSON: %s; nothing was sent", i.what, jsonReason(i.data))
 	if c := i.data[0]; c == '{' || c == '[' {
-		return f.hint("without quotes", "name=x").hint("more", "micro help items")
+		return f.hint("without quotes", i.command+" name=x")
 	}
 	return f.hint("as it is", "-H content-type:application/octet-stream")
+}
+
+// quoted is the failure of a shell that knows no single quotes: cmd.exe passes them on.
+func (i *input) quoted() error {
+	return usage("%s is not JSON: it starts with a quote character (')", i.what).
+		line("your shell passed the quotes on. Without quotes: %s name=x", i.command)
 }
 
 // jsonReason says what is wrong with a text that is no JSON, and where.
@@ -164,7 +181,7 @@ func (in *invocation) body(ctx context.Context, i input, s *schema.Schema) ([]by
 		if err != nil {
 			return nil, err
 		}
-		if i.data = data; len(bytes.TrimSpace(data)) == 0 {
+		if i.data = i.trim(data); len(bytes.TrimSpace(data)) == 0 {
 			return []byte("{}"), nil
 		}
 		return i.data, i.check()

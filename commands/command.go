@@ -24,6 +24,7 @@ type command struct {
 	min, max int
 	// passThrough gives what stands after "--" to invocation.rest, unread.
 	passThrough bool
+	formats     []string   // values of -o that this command has beside the usual ones
 	exits       []exitCode // the exit codes beside 0, 1 and 2, for the help
 	run         func(ctx context.Context, in *invocation) error
 	sub         []*command // of the root, and of groups

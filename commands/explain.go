@@ -178,7 +178,7 @@ func noneMatches(ce *client.Error, nodes []registry.Node) *failure {
 func nobodyAnswered(ce *client.Error) *failure {
 	f := fail(exitUnavailable, "no node of %q answered (%d tried)", ce.Service, len(ce.Attempts))
 	for _, a := range ce.Attempts {
-		f = f.line("%s %s  %s", a.Node.ID, a.Node.Address, attemptReason(a.Err))
+		f = f.line("%s  %s", placeOf(a.Node), attemptReason(a.Err))
 	}
 	return f.hint("how they are", "micro list nodes "+ce.Service+" --health")
 }
@@ -214,11 +214,7 @@ func withNode(f *failure, ce *client.Error) *failure {
 	if n.ID == "" {
 		return f
 	}
-	place := n.ID
-	if n.Address != n.ID {
-		place += " " + n.Address
-	}
-	return f.line("node %s · %s", place, ce.Elapsed.Round(100*time.Microsecond))
+	return f.line("node %s · %s", placeOf(n), ce.Elapsed.Round(100*time.Microsecond))
 }
 
 // plural writes a number with its noun.

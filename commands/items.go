@@ -107,8 +107,11 @@ func typed(s *schema.Schema, text string) bool {
 	if s == nil || len(s.Type) == 0 || slices.Contains(s.Type, "string") || !json.Valid([]byte(text)) {
 		return false
 	}
-	kind := map[byte]string{'{': "object", '[': "array", 't': "boolean", 'f': "boolean", 'n': "null", '"': "string"}[text[0]]
-	if kind == "" {
+	kind, other := map[byte]string{'{': "object", '[': "array", 't': "boolean", 'f': "boolean", 'n': "null", '"': "string"}[text[0]]
+	switch {
+	case kind == "null":
+		return true
+	case !other: // a number
 		return slices.Contains(s.Type, "integer") || slices.Contains(s.Type, "number")
 	}
 	return slices.Contains(s.Type, kind)

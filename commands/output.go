@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,20 +84,17 @@ func (p *printer) names(r result) error {
 	return err
 }
 
-// newPrinter checks the settings of the output. forced says that -o was given: a table then is a table in a pipe too.
-func newPrinter(d *Deps, s settings) (*printer, error) {
+// newPrinter checks the settings of the output. A table that -o asks for is one in a pipe too. more are formats that the
+// command has beside the usual ones.
+func newPrinter(d *Deps, s settings, more []string) (*printer, error) {
 	p := &printer{w: d.Stdout, format: s.output, tty: d.StdoutTTY || s.outputGiven && s.output == "table", width: d.Width,
 		colors: newPalette(d, s, d.StdoutTTY), now: d.Now}
 	if p.format == "" {
 		p.format = "table"
 	}
-	known := false
-	for _, f := range formats {
-		known = known || f == p.format
-	}
-	if !known {
-		f := usage("unknown output format %q, known: %s", p.format, strings.Join(formats[:], ", "))
-		if near := suggest.Closest(p.format, formats[:]); near != "" {
+	if known := slices.Concat(formats[:], more); !slices.Contains(known, p.format) {
+		f := usage("unknown output format %q, known: %s", p.format, strings.Join(known, ", "))
+		if near := suggest.Closest(p.format, known); near != "" {
 			f = f.hint("did you mean", "-o "+near)
 		}
 		return nil, f

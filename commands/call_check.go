@@ -1,0 +1,80 @@
+package commands
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/schema"
+	"github.com/cb02dfca/micro/pkg/status"
+)
+
+// requestSchema is what the endpoint's requests are; nil where that is not known.
+func (c *caller) requestSchema() *schema.Schema {
+	if c.known == nil {
+		return nil
+	}
+	return c.known.Request
+}
+
+// check holds a message against the endpoint's schema. what is "request" or "message 3".
+func (c *caller) check(body []byte, what, unsent string) error {
+	s := c.requestSchema()
+	if s == nil || !c.o.validate || !isJSONType(c.o.input.contentType) {
+		return nil
+	}
+	problems := s.Check(body)
+	if len(problems) == 0 {
+		return nil
+	}
+	name := c.known.RequestType
+	if name == "" {
+		name = s.TypeName()
+	}
+	f := usage("%s does not fit %s (%s); %s", what, c.o.endpoint, name, unsent)
+	addProblems(f, problems)
+	return f.hint("send it anyway", "--no-validate")
+}
+
+// maxProblems is how many problems are told.
+const maxProblems = 8
+
+func addProblems(f *failure, problems []schema.Problem) {
+	var rows [][]string
+	for i, p := range problems {
+		if i == maxProblems {
+			break
+		}
+		text := p.Message
+		if p.Hint != "" {
+			text += ", " + p.Hint
+		}
+		rows = append(rows, []string{p.Path, text})
+	}
+	for _, line := range align(rows, nil) {
+		f.line("%s", line)
+	}
+	if more := len(problems) - maxProblems; more > 0 {
+		f.line("and %d more", more)
+	}
+}
+
+// blame adds to a service's "bad request" what the schema says is missing from it: what a check lets pass, as the service
+// reads it, may still be what it complains of.
+func (c *caller) blame(err, explained error, body []byte) error {
+	var f *failure
+	var ce *client.Error
+	var st *status.Error
+	s := c.requestSchema()
+	if s == nil || !errors.As(explained, &f) || !errors.As(err, &ce) || !errors.As(ce.Err, &st) || st.Code != status.InvalidArgument {
+		return explained
+	}
+	var told []schema.Problem
+	for _, p := range s.Warnings(body) {
+		if !strings.Contains(st.Detail, p.Message) {
+			told = append(told, p)
+		}
+	}
+	addProblems(f, told)
+	return explained
+}
