@@ -10,6 +10,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/cb02dfca/micro/internal/opener"
@@ -19,7 +20,7 @@ import (
 //
 // A node that a registry hands out is shared: its maps and slices are read, never changed.
 type Node struct {
-	// ID names the copy, and is unique among all nodes of all services: "greeter-7f3a91c2".
+	// ID names the copy, and is unique among all nodes of all services: "greeter-7f3a91c2". It may hold '/'.
 	ID string `json:"id"`
 	// Service is the name that callers ask for.
 	Service string `json:"service"`
@@ -96,20 +97,13 @@ func (n Node) Clone() Node {
 
 // Sort orders nodes by service, then id: the order in which every Finder gives them.
 func Sort(nodes []Node) {
-	slices.SortFunc(nodes, func(a, b Node) int {
+	// Not slices.SortFunc: made for a struct of this size it weighs 20 KB in every service's binary.
+	sort.Slice(nodes, func(i, j int) bool {
+		a, b := &nodes[i], &nodes[j]
 		if a.Service != b.Service {
-			if a.Service < b.Service {
-				return -1
-			}
-			return 1
+			return a.Service < b.Service
 		}
-		switch {
-		case a.ID < b.ID:
-			return -1
-		case a.ID > b.ID:
-			return 1
-		}
-		return 0
+		return a.ID < b.ID
 	})
 }
 

@@ -48,8 +48,8 @@
 //
 // Errors have the HTTP status, and as their body the object of package status with the id "micro.registry": 400 for a
 // node or parameter that is wrong, 401 without the token, 404, 409 for a taken id, 413 for a record over 64 KiB, 415 for
-// another content type, 421 and 403 for requests that a web page may have caused, 429 where a quota is used up, 503
-// while the server stops.
+// another content type, 421 and 403 for requests that a web page may have caused, 429 where a quota is used
+// up, where a client writes too fast or has sent too many wrong tokens, and 503 while the server stops.
 //
 // Access. Where the server has a token, every request but /healthz carries it: "Authorization: Bearer TOKEN" (RFC 6750).
 // A server without one listens on loopback only, unless told otherwise.

@@ -116,7 +116,7 @@ func (k *keeper) put(ctx context.Context, id string, h *held) error {
 		}
 	}
 	sent := time.Now()
-	data, err := k.r.ask(ctx, stdhttp.MethodPut, nodesPath+"/"+id, url.Values{"ttl": {ttl.String()}}, h.record)
+	data, err := k.r.ask(ctx, stdhttp.MethodPut, nodePath(id), url.Values{"ttl": {ttl.String()}}, h.record)
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (k *keeper) deregister(ctx context.Context, n registry.Node) error {
 		delete(k.own, n.ID) // where the request fails, the node lapses
 	}
 	k.mu.Unlock()
-	_, err = k.r.ask(ctx, stdhttp.MethodDelete, nodesPath+"/"+n.ID, url.Values{"service": {n.Service}}, nil)
+	_, err = k.r.ask(ctx, stdhttp.MethodDelete, nodePath(n.ID), url.Values{"service": {n.Service}}, nil)
 	if errors.Is(err, registry.ErrNotFound) {
 		err = nil
 	}

@@ -31,10 +31,14 @@ func encode(n registry.Node) ([]byte, error) {
 	return record, nil
 }
 
-// request makes a request with the token.
+// request makes a request with the token. The path is escaped.
 func (r *Registry) request(ctx context.Context, method, path string, query url.Values, body []byte) (*stdhttp.Request, error) {
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, fmt.Errorf("registry: %s: %w", r.host, err)
+	}
 	u := *r.base
-	u.Path += path
+	u.Path, u.RawPath = r.base.Path+plain, r.base.EscapedPath()+path
 	u.RawQuery = query.Encode()
 	var content io.Reader
 	if body != nil {

@@ -45,6 +45,9 @@ type ServerOptions struct {
 	MaxService int // nodes of one service; default 10 000
 	MaxWatches int // watches at one time; default 1000
 	MaxConns   int // connections that Serve keeps; default 10 000
+	// MaxWrites is how often a second one client may put and remove nodes; ten times as many may come at once. A client is
+	// an address or, on this machine, a lease. Default 50.
+	MaxWrites int
 
 	// Logger is told what the server refuses and why. Nil: nobody is.
 	Logger *slog.Logger
@@ -69,13 +72,14 @@ func (o ServerOptions) withDefaults() (ServerOptions, error) {
 	set(&o.MaxService, 10_000)
 	set(&o.MaxWatches, 1000)
 	set(&o.MaxConns, 10_000)
+	set(&o.MaxWrites, 50)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
 	case o.MinTTL < 0 || o.TTL < o.MinTTL || o.MaxTTL < o.TTL:
 		return o, fmt.Errorf("registry: ttl %v is not between %v and %v", o.TTL, o.MinTTL, o.MaxTTL)
-	case min(o.MaxNodes, o.MaxService, o.MaxWatches, o.MaxConns) < 0:
+	case min(o.MaxNodes, o.MaxService, o.MaxWatches, o.MaxConns, o.MaxWrites) < 0:
 		return o, errors.New("registry: a negative limit")
 	case strings.ContainsAny(o.Token, " \t\r\n"):
 		return o, errors.New("registry: the token holds white space")
@@ -95,6 +99,8 @@ type Server struct {
 	epoch   string
 	started time.Time
 	token   [sha256.Size]byte
+	writes  *budget
+	wrong   *budget         // tokens
 	inner   stdhttp.Handler // without the checks of the host
 	outer   stdhttp.Handler // with those of loopback
 
@@ -113,14 +119,14 @@ func NewServer(o ServerOptions) (*Server, error) {
 	table := leases.New[owner](leases.Limits{Nodes: o.MaxNodes, Service: o.MaxService})
 	s := &Server{
 		o: o, table: table, nodes: table.Nodes(), epoch: random(epochBytes), started: time.Now(),
-		token: sha256.Sum256([]byte(o.Token)),
+		token: sha256.Sum256([]byte(o.Token)), writes: newBudget(o.MaxWrites, burstSeconds*o.MaxWrites), wrong: newBudget(authRate, authRate),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	mux := stdhttp.NewServeMux()
-	mux.HandleFunc("PUT "+nodesPath+"/{id}", s.put)
+	mux.HandleFunc("PUT "+nodesPath+"/{id}", s.paced(s.put))
 	mux.HandleFunc("GET "+nodesPath+"/{id}", s.node)
-	mux.HandleFunc("DELETE "+nodesPath+"/{id}", s.remove)
-	mux.HandleFunc("DELETE "+nodesPath, s.release)
+	mux.HandleFunc("DELETE "+nodesPath+"/{id}", s.paced(s.remove))
+	mux.HandleFunc("DELETE "+nodesPath, s.paced(s.release))
 	mux.HandleFunc("GET "+nodesPath, s.list)
 	mux.HandleFunc("GET "+servicesPath, s.services)
 	mux.HandleFunc("GET "+servicesPath+"/{name}", s.get)
@@ -178,9 +184,8 @@ func (s *Server) admit(next stdhttp.Handler) stdhttp.Handler {
 		if s.o.Token != "" && r.URL.Path != healthPath {
 			given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 			sum := sha256.Sum256([]byte(given))
-			if !ok || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				s.refuse(w, status.Unauthenticated, "the registry server wants its token")
+			if s.barred(r) || !ok || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
+				s.unauthenticated(w, r)
 				return
 			}
 		}

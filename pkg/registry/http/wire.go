@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"slices"
 	"time"
 
@@ -31,6 +32,9 @@ const (
 	maxSecret  = 128
 	epochBytes = 16
 )
+
+// nodePath is where a node stands. Its id is one segment of the path, whatever it holds.
+func nodePath(id string) string { return nodesPath + "/" + url.PathEscape(id) }
 
 // set is a set of nodes as answers and watches carry it, or what changed in one. Nodes, Put and Gone are nil in a
 // heartbeat.
@@ -154,29 +158,7 @@ func decodeNode(data []byte) (registry.Node, error) {
 	if err := json.Unmarshal(data, &n); err != nil {
 		return registry.Node{}, fmt.Errorf("%w: the record is not a node: %w", registry.ErrInvalid, err)
 	}
-	if hasNull(n) {
-		return registry.Node{}, fmt.Errorf("%w: null among the values of an endpoint", registry.ErrInvalid)
-	}
 	return n, nil
-}
-
-// hasNull finds nil among a node's values, which readers need not expect.
-func hasNull(n registry.Node) bool {
-	var in func(v *registry.Value) bool
-	in = func(v *registry.Value) bool {
-		for _, w := range v.Values {
-			if w == nil || in(w) {
-				return true
-			}
-		}
-		return false
-	}
-	for _, e := range n.Endpoints {
-		if e.Request != nil && in(e.Request) || e.Response != nil && in(e.Response) {
-			return true
-		}
-	}
-	return false
 }
 
 func parseLease(data []byte) (lease, time.Duration, error) {

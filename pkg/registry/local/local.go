@@ -3,8 +3,8 @@
 // A node's owner keeps a lock on the node's file (flock(2), LockFileEx on Windows). The kernel lets go of it when the
 // owner ends, however it ends; so a file whose lock is free belongs to a dead owner. Whoever finds one removes it. A
 // node that leaves a set of this registry has been withdrawn, or its owner is gone: unlike a node that a network
-// registry loses, it is not merely out of reach. (The one exception is a file that somebody else deleted; its owner
-// puts it back.)
+// registry loses, it is not merely out of reach. The one exception is a file that somebody else deleted, which its owner
+// puts back: [Registry.Died] tells one from the other.
 //
 // On Linux a watch rests on inotify(7), which tells of a killed owner at once, as its descriptors are closed. Where
 // events are not to be had the folder is polled.

@@ -62,6 +62,7 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 		return err
 	}
 	r.held[n.ID] = h
+	r.read.deaths.revoke(h.name)
 	h.service, h.expires = n.Service, time.Time{}
 	if ttl > 0 {
 		h.expires = time.Now().Add(ttl)

@@ -348,6 +348,7 @@ func TestFileNames(t *testing.T) {
 	seen := map[string]string{}
 	ids := []string{
 		"a", "A", "con", "con.1", "a.json", "a-b", "a.b", "a_b", "Greeter-1", "greeter-1",
+		"a/b", "a/b/c.d", "a_b/c", "a/./b",
 		strings.Repeat("x", registry.MaxName+32), strings.Repeat("x", registry.MaxName+31), strings.Repeat("X", registry.MaxName+32),
 	}
 	for _, id := range ids {

@@ -3,6 +3,8 @@ package local
 import (
 	"bytes"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -15,6 +17,8 @@ type reader struct {
 	key   string
 	log   *slog.Logger
 
+	deaths deaths
+
 	mu     sync.Mutex
 	parsed map[string]parsed // by file name
 	said   map[string]string // what was logged, by file name
@@ -22,7 +26,7 @@ type reader struct {
 
 type parsed struct {
 	data string
-	node registry.Node
+	rec  record
 	bad  bool
 }
 
@@ -92,17 +96,22 @@ func (r *reader) look(d *folder, name string, buf, mark []byte) (registry.Node, 
 		buf = s.data[:0]
 	}
 	switch s.state {
+	case gone:
+		r.vanished(name)
 	case strange:
 		r.say(name, "ignored: "+s.why)
 	case alive, dead:
 		if !bytes.Contains(s.data, mark) {
 			break
 		}
-		n, ok := r.parse(name, s.data)
-		if ok && s.state == alive {
-			return n, true, buf, nil
-		}
-		if ok { // what is no record is left for people to look at
+		rec, ok := r.parse(name, s.data)
+		switch {
+		case !ok: // what is no record is left for people to look at
+		case s.state == alive:
+			r.deaths.revoke(name)
+			return rec.Node, true, buf, nil
+		default:
+			r.deaths.note(name, rec, true)
 			r.reap(d, name)
 		}
 	}
@@ -117,39 +126,48 @@ func (r *reader) reap(d *folder, name string) {
 }
 
 // parse reads a record, or remembers it.
-func (r *reader) parse(name string, data []byte) (registry.Node, bool) {
+func (r *reader) parse(name string, data []byte) (record, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p, ok := r.parsed[name]; ok && p.data == string(data) {
-		return p.node, !p.bad
+		return p.rec, !p.bad
 	}
 	rec, err := decode(name, data, r.space)
-	r.parsed[name] = parsed{data: string(data), node: rec.Node, bad: err != nil}
+	r.parsed[name] = parsed{data: string(data), rec: rec, bad: err != nil}
 	if err != nil {
 		r.sayLocked(name, "no record of this registry, ignored", "error", err)
 	}
-	return rec.Node, err == nil
+	return rec, err == nil
+}
+
+// vanished drops what is remembered of a file that is not there.
+func (r *reader) vanished(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, ok := r.parsed[name]; ok && !p.bad {
+		r.deaths.note(name, p.rec, false)
+	}
+	delete(r.parsed, name)
+	delete(r.said, name)
 }
 
 // forget drops what is remembered of files that are not among names.
 func (r *reader) forget(names []string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.parsed)+len(r.said) <= len(names) {
+	known := make([]string, 0, len(r.parsed)+len(r.said))
+	known = slices.AppendSeq(known, maps.Keys(r.parsed))
+	known = slices.AppendSeq(known, maps.Keys(r.said))
+	r.mu.Unlock()
+	if len(known) == 0 {
 		return
 	}
 	there := make(map[string]struct{}, len(names))
 	for _, name := range names {
 		there[name] = struct{}{}
 	}
-	for name := range r.parsed {
-		if _, ok := there[name]; !ok {
-			delete(r.parsed, name)
-		}
-	}
-	for name := range r.said {
+	for _, name := range known {
 		if _, ok := there[name]; !ok && name != "" {
-			delete(r.said, name)
+			r.vanished(name)
 		}
 	}
 }

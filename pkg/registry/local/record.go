@@ -14,8 +14,9 @@ import (
 type record struct {
 	Version int `json:"version"` // recordVersion
 	space
-	PID  int           `json:"pid"` // for people: who holds the file
-	Node registry.Node `json:"node"`
+	PID       int           `json:"pid"`             // who holds the file
+	Processes string        `json:"pidns,omitempty"` // the namespace of the number
+	Node      registry.Node `json:"node"`
 }
 
 const recordVersion = 1
@@ -27,7 +28,7 @@ const (
 
 // encode gives the content of n's file. A record that would pass registry.MaxRecord goes without the endpoints.
 func encode(n registry.Node, s space, pid int) ([]byte, error) {
-	rec := record{Version: recordVersion, space: s, PID: pid, Node: n}
+	rec := record{Version: recordVersion, space: s, PID: pid, Processes: processSpace(), Node: n}
 	data, err := json.Marshal(rec)
 	if err == nil && len(data) > registry.MaxRecord {
 		rec.Node.Endpoints = nil
@@ -79,7 +80,8 @@ func fileName(id string, s space) string {
 
 func idPart(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	shown := strings.ReplaceAll(strings.ToLower(id[:min(len(id), 64)]), ".", "_") // "con.x" is a device on Windows
+	// "con.x" is a device on Windows.
+	shown := strings.NewReplacer(".", "_", "/", "_").Replace(strings.ToLower(id[:min(len(id), 64)]))
 	return shown + "@" + hex.EncodeToString(sum[:8])
 }
 

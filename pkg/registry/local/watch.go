@@ -273,6 +273,9 @@ func (w *watching) look(names []string, now time.Time) bool {
 		if n, ok, buf, err = w.r.read.look(d, name, buf, nil); err != nil {
 			return false
 		}
+		if _, closed := w.suspects[name]; closed && !ok {
+			w.r.read.deaths.confirm(name)
+		}
 		id, known := w.ids[name]
 		switch {
 		case ok:

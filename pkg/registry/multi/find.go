@@ -72,12 +72,12 @@ func (r *Registry) ask(ctx context.Context, service string, question func(contex
 	if err := r.usable(ctx); err != nil {
 		return nil, nil, err
 	}
-	if !r.begin(len(r.running)) {
+	if !r.begin(len(r.members)) {
 		return nil, nil, registry.ErrClosed
 	}
 	q := r.newRound(service)
 	ctx, stop := r.within(ctx)
-	for _, m := range r.running {
+	for _, m := range r.members {
 		go func() {
 			defer r.busy.Done()
 			asked := r.graves.ask()
@@ -128,7 +128,7 @@ func (q *round) late(err error) {
 	defer q.mu.Unlock()
 	for i, a := range q.answers {
 		if !a.given {
-			q.r.found(context.Background(), q.r.running[i], fmt.Errorf("no answer: %w", err))
+			q.r.found(context.Background(), q.r.members[i], fmt.Errorf("no answer: %w", err))
 		}
 	}
 }
@@ -137,13 +137,13 @@ func (q *round) late(err error) {
 // failed, once.
 func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
 	return func(yield func([]registry.Node, error) bool) {
-		if r.usable(ctx) != nil || !r.begin(len(r.running)) {
+		if r.usable(ctx) != nil || !r.begin(len(r.members)) {
 			return
 		}
 		ctx, stop := r.within(ctx)
 		q := r.newRound(service)
-		ended := make(chan struct{}, len(r.running))
-		for _, m := range r.running {
+		ended := make(chan struct{}, len(r.members))
+		for _, m := range r.members {
 			go func() {
 				defer r.busy.Done()
 				defer func() { ended <- struct{}{} }()
@@ -152,7 +152,7 @@ func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]regist
 		}
 		defer func() {
 			stop()
-			for range r.running {
+			for range r.members {
 				<-ended
 			}
 		}()

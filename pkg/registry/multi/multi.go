@@ -1,7 +1,8 @@
 // Package multi joins registries to one.
 //
 // A node is known by its id: where several members know it, the one that is listed first has the word. A member that
-// cannot start, or that fails later, is reported and done without; see [Registry.Status].
+// cannot start, or that fails later, is reported and done without; see [Registry.Status]. Register and Watch try to start
+// it again, after a second and then after up to a minute.
 //
 // # Deaths
 //
@@ -39,7 +40,7 @@ type Member struct {
 	Name string
 	// Registry is the member; or
 	Registry registry.Registry
-	// Open opens it. Exactly one of the two is given.
+	// Open opens it. Exactly one of the two is given. It is called again where it fails.
 	Open func(ctx context.Context) (registry.Registry, error)
 	// Authority: what this member saw die is dead.
 	Authority bool
@@ -61,8 +62,7 @@ type Options struct {
 // Registry is several registries joined. Its methods may be called concurrently.
 type Registry struct {
 	logger  *slog.Logger
-	members []*member // all, in order; those that did not start have no registry
-	running []*member // those that started, in order
+	members []*member // in order
 	graves  *graves
 
 	life context.Context // ends with Close
@@ -77,11 +77,10 @@ type Registry struct {
 // member is a Member and how it fares.
 type member struct {
 	Member
-	index int // in Registry.running
-	start error
+	index int // in Registry.members
 
 	mu       sync.Mutex
-	find     error            // of the last question, nil if it was answered
+	find     error            // of Open, then of the last question; nil if it was answered
 	register map[string]error // by node id: registrations that failed
 }
 
@@ -106,22 +105,19 @@ func Join(ctx context.Context, o Options, members ...Member) (*Registry, error) 
 		started := &member{Member: m, register: map[string]error{}}
 		r.members = append(r.members, started)
 		if m.Registry == nil {
-			opening.Go(func() { started.Registry, started.start = m.Open(ctx) })
+			opening.Go(func() { started.Registry, started.find = m.Open(ctx) })
 		}
 	}
 	opening.Wait()
 	var failed []error
-	for _, m := range r.members {
-		if m.start != nil {
-			m.Registry = nil
-			failed = append(failed, fmt.Errorf("%s: %w", m.Name, m.start))
-			r.logger.Warn("registry member did not start, doing without", "member", m.Name, "error", m.start)
-			continue
+	for i, m := range r.members {
+		if m.index = i; m.find != nil {
+			m.Registry = newLate(m.Member, m.find)
+			failed = append(failed, fmt.Errorf("%s: %w", m.Name, m.find))
+			r.logger.Warn("registry member did not start, doing without", "member", m.Name, "error", m.find)
 		}
-		m.index = len(r.running)
-		r.running = append(r.running, m)
 	}
-	if len(r.running) == 0 {
+	if len(failed) == len(r.members) {
 		r.end()
 		return nil, fmt.Errorf("registry: no member started: %w", errors.Join(failed...))
 	}
@@ -162,7 +158,7 @@ func (r *Registry) discard(members []Member) error {
 // Status tells how one member fares.
 type Status struct {
 	Name    string
-	Started bool  // false: Open failed, and the member is done without
+	Started bool  // false: Open has failed so far, and the member is done without
 	Err     error // why it did not start, or what failed when it was last asked; nil: all is well
 }
 
@@ -171,12 +167,12 @@ func (r *Registry) Status() []Status {
 	out := make([]Status, 0, len(r.members))
 	for _, m := range r.members {
 		m.mu.Lock()
-		errs := []error{m.start, m.find}
+		errs := []error{m.find}
 		for _, err := range m.register {
 			errs = append(errs, err)
 		}
 		m.mu.Unlock()
-		out = append(out, Status{Name: m.Name, Started: m.start == nil, Err: errors.Join(errs...)})
+		out = append(out, Status{Name: m.Name, Started: m.open() != nil, Err: errors.Join(errs...)})
 	}
 	return out
 }
@@ -192,9 +188,9 @@ func (r *Registry) Close() error {
 	r.closed = true
 	r.mu.Unlock()
 	r.end()
-	errs := make([]error, len(r.running))
+	errs := make([]error, len(r.members))
 	var closing sync.WaitGroup
-	for i, m := range r.running {
+	for i, m := range r.members {
 		closing.Go(func() {
 			if err := m.Registry.Close(); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", m.Name, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"strings"
@@ -12,15 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/memory"
 	"github.com/cb02dfca/micro/pkg/registry/multi"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
@@ -237,6 +234,33 @@ func TestConflictTakesNothing(t *testing.T) {
 	}
 	if _, err := other.Get(t.Context(), "greeter"); err != nil {
 		t.Errorf("the owner lost its node: %v", err)
+	}
+}
+
+// picky announces no names of over eight bytes.
+type picky struct{ registry.Registry }
+
+func (p picky) Register(ctx context.Context, n registry.Node, ttl time.Duration) error {
+	if len(n.Service) > 8 {
+		return fmt.Errorf("%w: %s is too long for it", registry.ErrInvalid, n.Service)
+	}
+	return p.Registry.Register(ctx, n, ttl)
+}
+
+// TestWhatOneCannotAnnounceTheOthersDoNot: a service that only some could find would be a riddle to its user.
+func TestWhatOneCannotAnnounceTheOthersDoNot(t *testing.T) {
+	t.Parallel()
+	local := memory.New()
+	r := join(t, multi.Member{Name: "local", Registry: local, Authority: true}, multi.Member{Name: "mdns", Registry: picky{memory.New()}})
+	n := node("x")
+	must(t, r.Register(t.Context(), n, 0))
+	n.ID, n.Service = "y", "greeter-of-the-north"
+	err := r.Register(t.Context(), n, 0)
+	if !errors.Is(err, registry.ErrInvalid) || !strings.HasPrefix(err.Error(), "mdns: ") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := local.Get(t.Context(), n.Service); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("local kept the node: %v", err)
 	}
 }
 

@@ -15,7 +15,8 @@ const undoTime = 2 * time.Second
 
 // Register registers n with every member, the authorities first. A member that fails is reported by Status and to the
 // logger, and tried again with the next renewal; it is an error if all fail, or if one says at the first registration
-// that another owner holds the id: then no member keeps the node.
+// that it can never take the node, as another owner holds the id, or the name is none that it can announce: then no
+// member keeps the node.
 func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Duration) error {
 	if err := r.usable(ctx); err != nil {
 		return err
@@ -28,19 +29,29 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 	}
 	defer r.busy.Done()
 	renewal := r.owns(n.ID)
-	errs := make([]error, len(r.running))
+	errs := make([]error, len(r.members))
 	for _, authority := range []bool{true, false} {
 		r.each(func(m *member) {
 			if m.Authority == authority {
 				errs[m.index] = m.Registry.Register(ctx, n, ttl)
 			}
 		})
-		if err := errors.Join(errs...); errors.Is(err, registry.ErrConflict) && !renewal {
+		if err := r.never(errs); err != nil && !renewal {
 			r.undo(ctx, n)
 			return err
 		}
 	}
 	return r.outcome(ctx, n.ID, errs)
+}
+
+// never gives the error of the first member that can never take the node.
+func (r *Registry) never(errs []error) error {
+	for i, err := range errs {
+		if errors.Is(err, registry.ErrConflict) || errors.Is(err, registry.ErrInvalid) {
+			return fmt.Errorf("%s: %w", r.members[i].Name, err)
+		}
+	}
+	return nil
 }
 
 // outcome reports what each member said to a registration.
@@ -49,13 +60,13 @@ func (r *Registry) outcome(ctx context.Context, id string, errs []error) error {
 	for i, err := range errs {
 		if err != nil {
 			failed++
-			errs[i] = fmt.Errorf("%s: %w", r.running[i].Name, err)
+			errs[i] = fmt.Errorf("%s: %w", r.members[i].Name, err)
 		}
 	}
 	switch {
 	case failed < len(errs):
 		for i, err := range errs {
-			r.registered(r.running[i], id, err)
+			r.registered(r.members[i], id, err)
 		}
 		r.mu.Lock()
 		r.own[id] = struct{}{}
@@ -87,7 +98,7 @@ func (r *Registry) Deregister(ctx context.Context, n registry.Node) error {
 		return registry.ErrClosed
 	}
 	defer r.busy.Done()
-	errs := make([]error, len(r.running))
+	errs := make([]error, len(r.members))
 	r.each(func(m *member) {
 		if err := m.Registry.Deregister(ctx, n); err != nil {
 			errs[m.index] = fmt.Errorf("%s: %w", m.Name, err)
@@ -97,7 +108,7 @@ func (r *Registry) Deregister(ctx context.Context, n registry.Node) error {
 	for i, err := range errs {
 		if err != nil {
 			failed++
-			matters = matters || r.owns(n.ID) && r.running[i].took(n.ID)
+			matters = matters || r.owns(n.ID) && r.members[i].took(n.ID)
 		}
 	}
 	if failed == len(errs) || matters {
@@ -112,7 +123,7 @@ func (r *Registry) forget(id string) {
 	r.mu.Lock()
 	delete(r.own, id)
 	r.mu.Unlock()
-	for _, m := range r.running {
+	for _, m := range r.members {
 		m.mu.Lock()
 		delete(m.register, id)
 		m.mu.Unlock()
@@ -134,10 +145,10 @@ func (r *Registry) owns(id string) bool {
 	return ok
 }
 
-// each calls f for all running members at once, and waits.
+// each calls f for all members at once, and waits.
 func (r *Registry) each(f func(*member)) {
 	var wg sync.WaitGroup
-	for _, m := range r.running {
+	for _, m := range r.members {
 		wg.Go(func() { f(m) })
 	}
 	wg.Wait()

@@ -35,7 +35,7 @@ type answer struct {
 }
 
 func (r *Registry) newRound(service string) *round {
-	return &round{r: r, service: service, news: make(chan struct{}, 1), answers: make([]answer, len(r.running))}
+	return &round{r: r, service: service, news: make(chan struct{}, 1), answers: make([]answer, len(r.members))}
 }
 
 // give puts a member's answer in. Not found is an answer: none.
@@ -74,7 +74,7 @@ func (q *round) standing() standing {
 		s.any = s.any || a.given
 		s.nodes = s.nodes || len(a.nodes) > 0
 		s.good = s.good || a.given && a.err == nil
-		if q.r.running[i].Authority {
+		if q.r.members[i].Authority {
 			s.authorities = s.authorities && a.given
 		}
 	}
@@ -101,7 +101,7 @@ func (q *round) merge() (nodes []registry.Node, hidden bool) {
 	defer q.mu.Unlock()
 	alive := map[string]bool{}
 	for i, a := range q.answers {
-		if q.r.running[i].Authority {
+		if q.r.members[i].Authority {
 			for _, n := range a.nodes {
 				alive[n.ID] = true
 			}
@@ -128,7 +128,7 @@ func (q *round) merge() (nodes []registry.Node, hidden bool) {
 
 // dead reports whether n, as a member that is no authority has it, is the copy of a dead node.
 func (r *Registry) dead(member int, n registry.Node) bool {
-	for _, m := range r.running {
+	for _, m := range r.members {
 		if w, ok := m.witness(); ok {
 			if last, died := w.Died(n.ID); died && sameStart(last, n) {
 				return true
@@ -142,7 +142,7 @@ func (m *member) witness() (Witness, bool) {
 	if !m.Authority {
 		return nil, false
 	}
-	w, ok := m.Registry.(Witness)
+	w, ok := m.open().(Witness)
 	return w, ok
 }
 
@@ -153,7 +153,7 @@ func (q *round) failures() error {
 	var errs []error
 	for i, a := range q.answers {
 		if a.err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", q.r.running[i].Name, a.err))
+			errs = append(errs, fmt.Errorf("%s: %w", q.r.members[i].Name, a.err))
 		}
 	}
 	return errors.Join(errs...)

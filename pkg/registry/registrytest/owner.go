@@ -88,7 +88,7 @@ func (s *suite) shared() {
 	}
 	a := s.one()
 	b := s.another()
-	n, m := node("greeter", "greeter-1"), node("greeter", "greeter-2")
+	n, m := node("greeter", "greeter-1"), node("greeter", "greeter/path.of.a/topic-2") // go-micro's broker has such ids
 	n.Endpoints = []registry.Endpoint{{Name: "Say.Hello", Request: &registry.Value{Name: "R", Type: "R"}}}
 	s.register(a, n, 0)
 	s.register(b, m, 0)
