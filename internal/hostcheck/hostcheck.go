@@ -17,6 +17,9 @@ import (
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
+// sender names this package in the errors that it answers with.
+const sender = "micro.hostcheck"
+
 // Options say what a server takes.
 type Options struct {
 	// Address is where the server listens, as a [net.Listener] tells it. Checks are made where it is a loopback address.
@@ -49,6 +52,7 @@ type checker struct {
 
 func (c checker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e := c.check(r); e != nil {
+		e.ID = sender
 		Refuse(w, e)
 		return
 	}

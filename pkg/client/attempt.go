@@ -57,14 +57,10 @@ func requestHeader(ctx context.Context, req *Request) (metadata.MD, error) {
 	set(transport.HeaderService, req.Service)
 	set(transport.HeaderEndpoint, req.Endpoint)
 	set(transport.HeaderContentType, req.ContentType)
-	for _, pairs := range []metadata.MD{metadata.Outgoing(ctx), req.Header} {
-		for k, v := range pairs.All() {
-			if !transport.Reserved(k) {
-				set(k, v)
-			}
-		}
+	if err != nil {
+		return nil, err
 	}
-	return md, err
+	return merge(md, metadata.Outgoing(ctx), req.Header)
 }
 
 // pick takes a node, or the one that the call names by address.
@@ -139,10 +135,11 @@ func (t *trial) again(ctx context.Context, node registry.Node, err error) bool {
 	}
 }
 
-// lost reports whether err says that a call's outcome is not known: no answer came.
+// lost reports whether err says that a call's outcome is not known: no answer came. A message over the limit is over it
+// at every node.
 func lost(err error) bool {
 	var e *status.Error
-	return !errors.As(err, &e)
+	return !errors.As(err, &e) && !errors.Is(err, transport.ErrTooLarge)
 }
 
 // declared reports whether node's record says that the endpoint is idempotent.

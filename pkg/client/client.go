@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
 	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // Request is a call whose body is encoded.
@@ -76,6 +78,9 @@ func New(opts ...Option) (*Client, error) {
 	case len(o.codecs) == 0:
 		return nil, errors.New("client: no codecs")
 	}
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
 	c := &Client{options: o}
 	if o.registry != nil {
 		s, err := selector.New(o.registry)
@@ -105,14 +110,21 @@ func readCallOptions(opts []CallOption) (callOptions, error) {
 	return o, o.err
 }
 
-// Do makes a call whose body is encoded already. The error is an [*Error]; a handler's error is found in it by
-// errors.As as a *status.Error.
+// Do makes a call whose body is encoded already. req is not changed; the options Header and ContentType win over it. The
+// error is an [*Error], unless an option is wrong; a handler's error is found in it by errors.As as a *status.Error.
 func (c *Client) Do(ctx context.Context, req *Request, opts ...CallOption) (*Response, error) {
 	o, err := readCallOptions(opts)
 	if err != nil {
 		return nil, err
 	}
-	return c.invoke(ctx, req, o)
+	out := *req
+	if out.Header, err = merge(req.Header, o.header); err != nil {
+		return nil, fmt.Errorf("client: request to %s %s: %w", req.Service, req.Endpoint, err)
+	}
+	if o.contentType != "" {
+		out.ContentType = o.contentType
+	}
+	return c.invoke(ctx, &out, o)
 }
 
 func (c *Client) invoke(ctx context.Context, req *Request, o callOptions) (*Response, error) {
@@ -128,7 +140,11 @@ func (c *Client) invoke(ctx context.Context, req *Request, o callOptions) (*Resp
 	for _, m := range slices.Backward(c.middleware) {
 		invoke = m(invoke)
 	}
-	return invoke(ctx, req)
+	rsp, err := invoke(ctx, req)
+	if err == nil && rsp == nil {
+		return nil, fmt.Errorf("client: %s %s: a middleware gave neither an answer nor an error", req.Service, req.Endpoint)
+	}
+	return rsp, err
 }
 
 // Call calls service's endpoint with req and decodes the answer into rsp, a pointer. A nil req sends an empty body, a nil
@@ -212,9 +228,9 @@ func (c *Client) Publish(ctx context.Context, topic string, v any, opts ...CallO
 	if err != nil {
 		return broker.Report{}, fmt.Errorf("client: message to %q: %w", topic, err)
 	}
-	header, err := merge(metadata.Outgoing(ctx), o.header)
+	header, err := merge(nil, metadata.Outgoing(ctx), o.header)
 	if err == nil {
-		header, err = header.Set("content-type", cd.ContentType())
+		header, err = header.Set(transport.HeaderContentType, cd.ContentType())
 	}
 	if err != nil {
 		return broker.Report{}, fmt.Errorf("client: message to %q: %w", topic, err)
@@ -227,15 +243,20 @@ func (c *Client) Publish(ctx context.Context, topic string, v any, opts ...CallO
 	return c.broker.Publish(ctx, &broker.Message{Topic: topic, Header: header, Body: body})
 }
 
-// merge gives base with over's pairs set.
-func merge(base, over metadata.MD) (metadata.MD, error) {
-	var err error
-	for k, v := range over.All() {
-		if base, err = base.Set(k, v); err != nil {
-			return nil, err
+// merge gives md with the pairs of others set, later ones over earlier ones, but for names that the framework keeps.
+func merge(md metadata.MD, others ...metadata.MD) (metadata.MD, error) {
+	for _, other := range others {
+		for k, v := range other.All() {
+			var err error
+			if transport.Reserved(k) {
+				continue
+			}
+			if md, err = md.Set(k, v); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return base, nil
+	return md, nil
 }
 
 // remaining is the time to ctx's deadline; 0 for none.
@@ -248,6 +269,9 @@ func remaining(ctx context.Context) time.Duration {
 
 // failed tells a selector how a call went: an error that a handler answered with says nothing against its node.
 func failed(err error) error {
+	if errors.Is(err, transport.ErrTooLarge) {
+		return nil // this call's own fault
+	}
 	if e := (*status.Error)(nil); errors.As(err, &e) && e.Remote && !e.Refused {
 		return nil
 	}

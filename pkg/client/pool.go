@@ -120,6 +120,11 @@ func (p *pool) link(ctx context.Context, addr string) (l *link, reused bool, err
 	if d.err != nil {
 		return nil, false, d.err
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, open := p.links[d.link]; !open {
+		return nil, false, errPoolClosed // closed, or swept because it ended at once
+	}
 	d.link.users.Add(1)
 	return d.link, false, nil
 }

@@ -29,6 +29,7 @@ type Stream struct {
 	in        transport.Message // the last one received
 	sent      atomic.Bool       // our End went out
 	ended     atomic.Bool       // the server's End came
+	leaving   bool              // the server takes no more streams on the connection; of the receiver
 	closeOnce sync.Once
 }
 
@@ -148,6 +149,9 @@ func (s *Stream) RecvRaw() ([]byte, error) {
 		if err := s.conn.Recv(s.ctx, &s.in); err != nil {
 			return nil, broken(s.failed(err))
 		}
+		if s.in.Kind == transport.GoAway {
+			s.leaving = true
+		}
 		if s.in.ID != s.id {
 			continue // of the stream that had the connection before
 		}
@@ -155,7 +159,7 @@ func (s *Stream) RecvRaw() ([]byte, error) {
 		case transport.Data:
 			return s.in.Body, nil
 		case transport.End:
-			s.ended.Store(true)
+			s.ended.Store(true) // who sees it sees leaving, too
 			if e := status.Parse(s.in.Header.Get(transport.HeaderError)); e != nil {
 				return nil, e
 			}
@@ -186,7 +190,7 @@ func (s *Stream) abandon() {
 // Recv wait.
 func (s *Stream) Close() error {
 	s.closeOnce.Do(func() {
-		clean := s.ended.Load()
+		clean := s.ended.Load() && !s.leaving
 		if clean {
 			clean = s.finish() == nil
 		}

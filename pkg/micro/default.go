@@ -15,11 +15,11 @@ import (
 
 // DefaultRegistry opens the registry that a service has without options, "default": the files of this machine joined
 // with mDNS. Its scope is this machine, or with "default://?scope=lan" the local network.
-func DefaultRegistry(_ context.Context, u *url.URL) (registry.Registry, error) {
-	return openDefault(u, slog.New(slog.DiscardHandler))
+func DefaultRegistry(ctx context.Context, u *url.URL) (registry.Registry, error) {
+	return openDefault(ctx, u, slog.New(slog.DiscardHandler))
 }
 
-func openDefault(u *url.URL, logger *slog.Logger) (registry.Registry, error) {
+func openDefault(ctx context.Context, u *url.URL, logger *slog.Logger) (registry.Registry, error) {
 	params, err := opener.Params(u, "scope")
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func openDefault(u *url.URL, logger *slog.Logger) (registry.Registry, error) {
 	default:
 		return nil, fmt.Errorf("%s: scope is host or lan", u)
 	}
-	return multi.New(
+	return multi.Join(ctx, multi.Options{Logger: logger},
 		multi.Member{Name: "local", Authority: true, Open: func(context.Context) (registry.Registry, error) {
 			return local.New(local.Options{Logger: logger})
 		}},

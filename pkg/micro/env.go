@@ -2,6 +2,7 @@ package micro
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -94,7 +95,17 @@ func inherit(o *options) error {
 	if err != nil {
 		return fmt.Errorf("%s=%d: %w", EnvListenFD, fd, err)
 	}
-	o.inherited = nl
+	o.inherited, o.opened = nl, append(o.opened, leftover{nl})
+	return nil
+}
+
+// leftover closes an inherited listener that nobody came to use; the server has closed it otherwise.
+type leftover struct{ net.Listener }
+
+func (l leftover) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
 	return nil
 }
 

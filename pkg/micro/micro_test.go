@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,12 +17,18 @@ import (
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/local"
 	"github.com/cb02dfca/micro/pkg/registry/memory"
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(child())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 type Hello struct {
 	Name string `json:"name"`
@@ -124,7 +131,7 @@ func TestLife(t *testing.T) {
 		return func(ctx context.Context) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if nodes, _ := reg.Get(ctx, "greeter"); len(nodes) > 0 {
+			if nodes, _ := reg.Get(context.WithoutCancel(ctx), "greeter"); len(nodes) > 0 { // ctx may end meanwhile
 				name += " listed"
 			}
 			order = append(order, name)
@@ -173,9 +180,7 @@ func TestStartFails(t *testing.T) {
 			if name == "endpoint" {
 				_ = micro.Handle(s, "Say.Hello", hello)
 				_ = micro.Handle(s, "Say.Hello", hello)
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-				defer cancel()
-				if err := s.Run(ctx); err == nil || !strings.Contains(err.Error(), tt.want) {
+				if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("Run: %v", err)
 				}
 				return
@@ -218,6 +223,52 @@ func TestHealthCheck(t *testing.T) {
 		if err != nil || (h.Status == server.HealthOK) != want {
 			t.Errorf("health %+v %v, want ok %v", h, err, want)
 		}
+	}
+}
+
+// TestStopHooksOfTheUnlisted: a service that is off the list because its health check fails has started, and its stop
+// hooks run.
+func TestStopHooksOfTheUnlisted(t *testing.T) {
+	t.Parallel()
+	var stops []string
+	mark := func(name string) micro.Hook {
+		return func(context.Context) error { stops = append(stops, name); return nil }
+	}
+	s, up := newService(t, newRegistry(t), micro.HealthCheck(func(context.Context) error { return errors.New("disk full") }),
+		micro.BeforeStop(mark("before stop")), micro.AfterStop(mark("after stop")))
+	stop := run(t, s)
+	<-up
+	if err := stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if !slices.Equal(stops, []string{"before stop", "after stop"}) {
+		t.Errorf("hooks %q", stops)
+	}
+}
+
+// TestTwoNodesOfOneID: the second is told, and the first stays on the list.
+func TestTwoNodesOfOneID(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() registry.Registry {
+		r, err := local.New(local.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
+		return r
+	}
+	reg := open()
+	first, up := newService(t, reg, micro.NodeID("greeter-1"))
+	run(t, first)
+	<-up
+	second, _ := newService(t, open(), micro.NodeID("greeter-1"))
+	if err := second.Run(t.Context()); !errors.Is(err, registry.ErrConflict) || !strings.Contains(err.Error(), "greeter-1") {
+		t.Errorf("Run of the second: %v", err)
+	}
+	nodes, err := reg.Get(t.Context(), "greeter")
+	if err != nil || len(nodes) != 1 || nodes[0].Address != first.Node().Address {
+		t.Errorf("on the list: %v %v", nodes, err)
 	}
 }
 

@@ -69,6 +69,9 @@ func defaults() options {
 
 func (o *options) check() error {
 	errs := o.errs
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
 	if o.ttl <= 0 || o.interval <= 0 || o.interval >= o.ttl {
 		errs = append(errs, fmt.Errorf("register interval %v must be more than 0 and less than the TTL, %v", o.interval, o.ttl))
 	}

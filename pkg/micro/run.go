@@ -54,6 +54,7 @@ type run struct {
 	*Service
 	listening  bool
 	registered bool
+	started    bool // the AfterStart hooks have begun
 	subs       []broker.Subscription
 	stopServe  context.CancelFunc
 	served     chan error
@@ -61,6 +62,9 @@ type run struct {
 
 // up starts everything, up to the first thing that fails.
 func (r *run) up(ctx context.Context) error {
+	if err := r.Service.server.Err(); err != nil {
+		return err
+	}
 	if err := runHooks(ctx, "BeforeStart", r.beforeStart); err != nil {
 		return err
 	}
@@ -91,6 +95,7 @@ func (r *run) up(ctx context.Context) error {
 	if err := r.register(ctx); err != nil {
 		return err
 	}
+	r.started = true
 	return runHooks(ctx, "AfterStart", r.afterStart)
 }
 
@@ -191,10 +196,14 @@ func (r *run) checkHealth(ctx context.Context) (err error) {
 func (r *run) serve(ctx context.Context) {
 	for {
 		jitter := time.Duration((0.8 + 0.4*rand.Float64()) * float64(r.interval))
-		pause := time.NewTimer(jitter)
+		pause := time.NewTimer(min(jitter, (r.interval+r.ttl)/2))
 		select {
 		case <-ctx.Done():
 			pause.Stop()
+			return
+		case err := <-r.served:
+			pause.Stop()
+			r.served <- err // for down
 			return
 		case <-pause.C:
 		}
@@ -208,8 +217,11 @@ func (r *run) serve(ctx context.Context) {
 func (r *run) down() error {
 	ctx := context.Background()
 	errs := []error{}
+	if r.started {
+		errs = append(errs, runEveryHook(ctx, "BeforeStop", r.beforeStop))
+	}
 	if r.registered {
-		errs = append(errs, runEveryHook(ctx, "BeforeStop", r.beforeStop), r.unlist(ctx))
+		errs = append(errs, r.unlist(ctx))
 		time.Sleep(r.grace) // callers that heard of the node a moment ago still reach it
 	}
 	if r.listening {

@@ -95,7 +95,7 @@ func (s *Service) buildDrivers() error {
 		if s.scope != "" {
 			u.RawQuery = url.Values{"scope": {s.scope}}.Encode()
 		}
-		r, err := openDefault(u, s.logger)
+		r, err := openDefault(context.Background(), u, s.logger)
 		if err != nil {
 			return err
 		}

@@ -6,9 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
@@ -19,19 +17,31 @@ type conversation struct {
 	conn transport.Conn
 	ctx  context.Context // ends with the connection
 
+	stream *stream // the last stream on the connection, perhaps ended; of the reader
+
+	unsent atomic.Int64  // answers that are being written
+	room   chan struct{} // a hint: unsent has become less
+
 	mu     sync.Mutex
 	cancel map[uint32]context.CancelFunc // of the calls under way, by message ID
-	stream *stream                       // the last stream on the connection, perhaps ended
 }
+
+// maxUnsent is how many answers on a connection may wait for a peer that does not read them, before no more of its calls
+// are read.
+const maxUnsent = 64
 
 // converse answers the connection's messages until it ends. Its calls end with it.
 func (r *serving) converse(conn transport.Conn) {
 	ctx, stop := context.WithCancel(r.base)
 	defer stop()
-	c := &conversation{serving: r, conn: conn, ctx: ctx, cancel: map[uint32]context.CancelFunc{}}
+	c := &conversation{serving: r, conn: conn, ctx: ctx, cancel: map[uint32]context.CancelFunc{}, room: make(chan struct{}, 1)}
 	for {
 		m := new(transport.Message)
-		if err := conn.Recv(ctx, m); err != nil {
+		err := conn.Recv(ctx, m)
+		if errors.Is(err, transport.ErrTooLarge) && c.skip(m, err) {
+			continue
+		}
+		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, transport.ErrClosed) && ctx.Err() == nil {
 				r.logger.Info("connection failed", "service", r.name, "remote", conn.RemoteAddr(), "error", err)
 			}
@@ -44,6 +54,16 @@ func (r *serving) converse(conn transport.Conn) {
 			return
 		}
 	}
+}
+
+// skip deals with a message that was over the limit of size, and reports whether the connection goes on. A call of that
+// kind was answered by the transport.
+func (c *conversation) skip(m *transport.Message, err error) bool {
+	if m.Kind != transport.Data || c.stream == nil || c.stream.id != m.ID {
+		return false
+	}
+	c.stream.in.end(status.Wrap(err, status.TooLarge, "a message of the stream is too large: %v", err))
+	return true
 }
 
 // end tells a running stream that its peer has gone.
@@ -105,143 +125,37 @@ func (c *conversation) begin(m *transport.Message, limited bool) (context.Contex
 
 // call answers a unary call on a goroutine of its own.
 func (c *conversation) call(m *transport.Message) {
+	for c.unsent.Load() >= maxUnsent { // ends at the transport's write timeout, where the peer reads nothing at all
+		select {
+		case <-c.room:
+		case <-c.ctx.Done():
+			return
+		}
+	}
 	ctx, end := c.begin(m, true)
 	c.busy.Add(1)
 	c.work.Go(func() {
 		defer c.busy.Add(-1)
 		defer end()
 		header, body := c.unary(ctx, c.conn.RemoteAddr(), m)
-		reply := &transport.Message{Kind: transport.Reply, ID: m.ID, Header: header, Body: body}
-		// The connection's own context: an answer is sent even where the caller's time has just run out.
-		err := c.conn.Send(c.ctx, reply)
-		if errors.Is(err, transport.ErrTooLarge) {
-			reply.Header = failure(c.name, nil, status.Wrap(err, status.TooLarge, "the answer is too large: %v", err))
-			reply.Body = nil
-			err = c.conn.Send(c.ctx, reply)
-		}
-		if err != nil && c.ctx.Err() == nil {
-			c.logger.Info("answer was not sent", "service", c.name, "remote", c.conn.RemoteAddr(), "error", err)
-		}
+		c.reply(&transport.Message{Kind: transport.Reply, ID: m.ID, Header: header, Body: body})
 	})
 }
 
-// open runs a stream's handler on a goroutine of its own.
-func (c *conversation) open(m *transport.Message) {
-	s := &stream{conversation: c, id: m.ID, in: make(chan *transport.Message, streamBuffer), done: make(chan struct{})}
-	s.ctx, s.cancel = c.begin(m, false)
-	c.stream = s
-	c.busy.Add(1)
-	c.work.Go(func() {
-		defer c.busy.Add(-1)
-		defer close(s.done)
-		defer s.cancel()
-		header := metadata.MD(nil)
-		if err := s.serve(m); err != nil {
-			header = failure(c.name, nil, c.public(err, m.Header))
-		}
-		s.returned.Store(true) // before End: whoever reads that may open the next stream at once
-		_ = c.conn.Send(c.ctx, &transport.Message{Kind: transport.End, ID: m.ID, Header: header})
-	})
-}
-
-// stream is the pipe of a stream.
-type stream struct {
-	*conversation
-	id       uint32
-	ctx      context.Context
-	cancel   func()
-	returned atomic.Bool   // the handler has
-	done     chan struct{} // closed when End was sent, too
-
-	in   chan *transport.Message // what the handler has not received yet
-	last *transport.Message      // what recv gave last
-
-	mu     sync.Mutex
-	ended  bool // the peer sent End, or failed: in is closed
-	broken error
-}
-
-func (s *stream) serve(m *transport.Message) error {
-	c, ep, err := s.route(s.conn.RemoteAddr(), m, s)
-	if err != nil {
-		return err
+// reply sends an answer. It does so on the connection's own context: also where the caller's time has just run out.
+func (c *conversation) reply(m *transport.Message) {
+	c.unsent.Add(1)
+	defer func() {
+		c.unsent.Add(-1)
+		signal(c.room)
+	}()
+	err := c.conn.Send(c.ctx, m)
+	if errors.Is(err, transport.ErrTooLarge) {
+		m.Header = failure(c.name, nil, status.Wrap(err, status.TooLarge, "the answer is too large: %v", err))
+		m.Body = nil
+		err = c.conn.Send(c.ctx, m)
 	}
-	if ep.Kind == Unary {
-		return status.New(status.Unimplemented, "%s is no stream: call it", ep.Name)
+	if err != nil && c.ctx.Err() == nil {
+		c.logger.Info("answer was not sent", "service", c.name, "remote", c.conn.RemoteAddr(), "error", err)
 	}
-	if err := s.streams.enter(); err != nil {
-		return err
-	}
-	defer s.streams.leave()
-	return s.run(s.ctx, c, ep.handler, &ep.stats)
-}
-
-// put takes a message for the handler. It waits while streamBuffer messages are unread: the peer then feels it.
-func (s *stream) put(m *transport.Message) {
-	s.mu.Lock()
-	ended := s.ended
-	s.ended = ended || m.Kind == transport.End
-	s.mu.Unlock()
-	switch {
-	case ended: // late or wrong: nobody reads it
-	case m.Kind == transport.End:
-		close(s.in)
-	default:
-		select {
-		case s.in <- m:
-		case <-s.done: // the handler returned without reading on
-		case <-s.ctx.Done():
-		}
-	}
-}
-
-// fail ends the stream from the peer's side.
-func (s *stream) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ended {
-		s.ended, s.broken = true, err
-		close(s.in)
-	}
-	s.cancel()
-}
-
-func (s *stream) recv() ([]byte, error) {
-	select {
-	case m, ok := <-s.in:
-		if ok {
-			s.last = m
-			return m.Body, nil
-		}
-	case <-s.ctx.Done():
-		return nil, s.ctx.Err()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken != nil {
-		return nil, status.Wrap(s.broken, status.Canceled, "the caller went away")
-	}
-	return nil, io.EOF
-}
-
-// sendTimeout is how long a stream's message waits for a peer that does not read.
-const sendTimeout = 10 * time.Second
-
-func (s *stream) send(contentType string, body []byte) error {
-	ctx, cancel := context.WithTimeout(s.ctx, sendTimeout)
-	defer cancel()
-	m := &transport.Message{Kind: transport.Data, ID: s.id, Body: body}
-	if contentType != "" {
-		m.Header, _ = m.Header.Set(transport.HeaderContentType, contentType)
-	}
-	err := s.conn.Send(ctx, m)
-	if err != nil && errors.Is(err, context.DeadlineExceeded) && s.ctx.Err() == nil {
-		s.cancel()
-		return status.Wrap(err, status.Unavailable, "the caller has not read for %v", sendTimeout)
-	}
-	return err
-}
-
-func (s *stream) setHeader(string, string) error {
-	return status.New(status.Unimplemented, "a stream has no header of its own")
 }

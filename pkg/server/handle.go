@@ -134,6 +134,9 @@ func one(c *Call, req any) error {
 
 // HandleServerStream registers a handler of one request and many answers.
 func HandleServerStream[Req, Rsp any](s *Server, name string, h func(context.Context, *Req, *Sender[Rsp]) error, opts ...EndpointOption) error {
+	if h == nil {
+		return s.Handle(Endpoint{Name: name, Kind: ServerStream}, nil)
+	}
 	return s.Handle(typed(name, ServerStream, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts), func(ctx context.Context, c *Call) error {
 		req := new(Req)
 		if err := one(c, req); err != nil {
@@ -145,6 +148,9 @@ func HandleServerStream[Req, Rsp any](s *Server, name string, h func(context.Con
 
 // HandleClientStream registers a handler of many requests and one answer.
 func HandleClientStream[Req, Rsp any](s *Server, name string, h func(context.Context, *Receiver[Req]) (*Rsp, error), opts ...EndpointOption) error {
+	if h == nil {
+		return s.Handle(Endpoint{Name: name, Kind: ClientStream}, nil)
+	}
 	return s.Handle(typed(name, ClientStream, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts), func(ctx context.Context, c *Call) error {
 		rsp, err := h(ctx, &Receiver[Req]{c})
 		if err != nil {
@@ -159,6 +165,9 @@ func HandleClientStream[Req, Rsp any](s *Server, name string, h func(context.Con
 
 // HandleBidi registers a handler of many requests and many answers, in any order.
 func HandleBidi[Req, Rsp any](s *Server, name string, h func(context.Context, *Stream[Req, Rsp]) error, opts ...EndpointOption) error {
+	if h == nil {
+		return s.Handle(Endpoint{Name: name, Kind: Bidi}, nil)
+	}
 	return s.Handle(typed(name, Bidi, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts), func(ctx context.Context, c *Call) error {
 		return h(ctx, &Stream[Req, Rsp]{c})
 	})
@@ -166,6 +175,9 @@ func HandleBidi[Req, Rsp any](s *Server, name string, h func(context.Context, *S
 
 // Subscribe registers a handler of a topic's messages, decoded by their content type.
 func Subscribe[T any](s *Server, topic string, h func(context.Context, *T) error, opts ...broker.SubscribeOption) error {
+	if h == nil {
+		return s.Subscribe(topic, nil, opts...)
+	}
 	return s.Subscribe(topic, func(ctx context.Context, c *Call) error {
 		msg := new(T)
 		if err := c.Recv(msg); err != nil {

@@ -21,9 +21,6 @@ const (
 	DefaultShutdownTimeout = 30 * time.Second // how long a drain waits for handlers
 )
 
-// streamBuffer is how many messages of a stream wait for its handler before the peer feels back-pressure.
-const streamBuffer = 64
-
 type options struct {
 	version         string
 	id              string
@@ -54,7 +51,10 @@ func defaults(name string) options {
 	}
 }
 
-func (o options) check(name string) error {
+func (o *options) check(name string) error {
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
 	if !registry.ValidName(name) {
 		return fmt.Errorf("server: name %q: want letters, digits, '.', '_' or '-', %d bytes at most", name, registry.MaxName)
 	}
@@ -99,17 +99,21 @@ func Metadata(key, value string) Option { return func(o *options) { o.metadata[k
 // HealthFunc answers Debug.Health. Default HealthOK while the server serves. It may be called concurrently.
 func HealthFunc(f func() Health) Option { return func(o *options) { o.health = f } }
 
-// MaxCalls bounds the unary calls under way at once. One more is refused with status.ResourceExhausted, unrun.
+// MaxCalls bounds the unary calls, and the events that come as calls, under way at once. Default DefaultMaxCalls. A call
+// whose handler goes on after its deadline counts until that returns. One more is refused with status.ResourceExhausted, unrun.
 func MaxCalls(n int) Option { return func(o *options) { o.maxCalls = n } }
 
-// MaxStreams bounds the streams under way at once, apart from the calls.
+// MaxStreams bounds the streams under way at once, apart from the calls. Default DefaultMaxStreams. One more is refused
+// with status.ResourceExhausted, unrun.
 func MaxStreams(n int) Option { return func(o *options) { o.maxStreams = n } }
 
-// HandlerTimeout bounds a unary handler whose caller set no deadline.
+// HandlerTimeout bounds a unary handler whose caller set no deadline: its context ends then. Default DefaultHandlerTimeout.
 func HandlerTimeout(d time.Duration) Option { return func(o *options) { o.handlerTimeout = d } }
 
-// MaxTimeout is the longest deadline of a unary caller that is believed.
+// MaxTimeout is the longest deadline of a unary caller that is believed; a longer one is taken for this. Default
+// DefaultMaxTimeout. Streams have the deadline that their callers set, or none.
 func MaxTimeout(d time.Duration) Option { return func(o *options) { o.maxTimeout = d } }
 
-// ShutdownTimeout bounds how long Serve waits for handlers after its context ended. Then their contexts end.
+// ShutdownTimeout bounds how long Serve waits for handlers after its context ended. Default DefaultShutdownTimeout. Then
+// their contexts end.
 func ShutdownTimeout(d time.Duration) Option { return func(o *options) { o.shutdownTimeout = d } }

@@ -154,6 +154,8 @@ func (r *serving) late(ctx context.Context, asked time.Duration) *status.Error {
 		return status.New(status.Unavailable, "%s stopped before the handler answered", r.name)
 	case !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return status.New(status.Canceled, "the caller went away")
+	case asked > r.maxTimeout:
+		return status.New(status.HandlerTimeout, "the handler has not answered within %v, the longest that is waited here", r.maxTimeout)
 	case asked > 0:
 		return status.New(status.DeadlineExceeded, "the handler has not answered within the caller's %v", asked)
 	default:
@@ -199,7 +201,7 @@ func (r *serving) unary(ctx context.Context, remote string, m *transport.Message
 
 func (r *serving) runUnary(ctx context.Context, remote string, m *transport.Message, u *unary) error {
 	if topic := m.Header.Get(transport.HeaderTopic); topic != "" {
-		return r.runEvent(ctx, remote, topic, m, u)
+		return r.runEvent(ctx, topic, m, u)
 	}
 	c, ep, err := r.route(remote, m, u)
 	if err != nil {
@@ -219,8 +221,18 @@ func (r *serving) runUnary(ctx context.Context, remote string, m *transport.Mess
 	return r.run(ctx, c, ep.handler, &ep.stats)
 }
 
-// runEvent hands a message that came as a call, with Micro-Topic, to the topic's subscriptions.
-func (r *serving) runEvent(ctx context.Context, remote, topic string, m *transport.Message, u *unary) error {
+// runEvent hands a message that came as a call, with Micro-Topic, to the topic's subscriptions. It counts as one call.
+func (r *serving) runEvent(ctx context.Context, topic string, m *transport.Message, u *unary) error {
+	if err := r.addressed(m); err != nil {
+		return err
+	}
+	if r.stopping.Load() {
+		return errStopping(r.name)
+	}
+	if err := r.calls.enter(); err != nil {
+		return err
+	}
+	defer r.calls.leave()
 	u.sent = true // the reply is empty
 	found := false
 	var errs []error
@@ -237,15 +249,23 @@ func (r *serving) runEvent(ctx context.Context, remote, topic string, m *transpo
 	return errors.Join(errs...)
 }
 
+// addressed refuses a message that is for another service: ports are used again.
+func (r *serving) addressed(m *transport.Message) error {
+	if to := m.Header.Get(transport.HeaderService); to != "" && to != r.name {
+		return status.Refuse(status.Misdirected, "this is %s, not %s", r.name, to)
+	}
+	return nil
+}
+
 // route finds the endpoint of m and makes its Call. Its errors say that nothing ran.
 func (r *serving) route(remote string, m *transport.Message, p pipe) (*Call, *endpoint, error) {
-	if to := m.Header.Get(transport.HeaderService); to != "" && to != r.name {
-		return nil, nil, status.Refuse(status.Misdirected, "this is %s, not %s", r.name, to)
-	}
-	if r.stopping.Load() {
-		return nil, nil, errStopping(r.name)
+	if err := r.addressed(m); err != nil {
+		return nil, nil, err
 	}
 	name := m.Header.Get(transport.HeaderEndpoint)
+	if r.stopping.Load() && !isDebug(name) { // Debug.Health tells that it is stopping
+		return nil, nil, errStopping(r.name)
+	}
 	ep, ok := r.endpoints[name] // not changed since Serve
 	if !ok {
 		// Another node may have it: versions stand side by side.
@@ -264,6 +284,9 @@ func (r *serving) route(remote string, m *transport.Message, p pipe) (*Call, *en
 
 // run runs a handler, counts it, and turns a panic into an error.
 func (s *Server) run(ctx context.Context, c *Call, h Handler, st *stats) (err error) {
+	if ctx.Err() != nil {
+		return status.Refuse(status.CodeOf(ctx.Err()), "the call came with no time left")
+	}
 	start := st.begin()
 	defer func() {
 		if p := recover(); p != nil {

@@ -66,6 +66,13 @@ func New(name string, opts ...Option) (*Server, error) {
 	return s, nil
 }
 
+// Err gives what registrations have refused so far; Serve would fail with it.
+func (s *Server) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.setup
+}
+
 // Name is the service's name.
 func (s *Server) Name() string { return s.name }
 

@@ -165,8 +165,9 @@ func TestErrors(t *testing.T) {
 
 func TestDeadlineAndCancel(t *testing.T) {
 	s := newServer(t)
-	ended := make(chan error, 1)
+	ended, running := make(chan error, 1), make(chan struct{}, 2)
 	_ = server.Handle(s, "Say.Wait", func(ctx context.Context, _ *Hello) (*Greeting, error) {
+		running <- struct{}{}
 		<-ctx.Done()
 		ended <- ctx.Err()
 		return nil, ctx.Err()
@@ -180,10 +181,12 @@ func TestDeadlineAndCancel(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("handler's context: %v", err)
 	}
+	<-running
 	m = call("Say.Wait", `{}`)
 	if err := c.Send(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
+	<-running
 	e := errorOf(exchange(t, c, &transport.Message{Kind: transport.Cancel, ID: m.ID}))
 	if e == nil || e.Code != status.Canceled {
 		t.Errorf("after the cancel: %v", e)
@@ -226,8 +229,10 @@ func TestMetadata(t *testing.T) {
 	got := make(chan metadata.MD, 1)
 	_ = s.Handle(server.Endpoint{Name: "Say.Raw"}, func(ctx context.Context, c *server.Call) error {
 		got <- metadata.Incoming(ctx)
-		if err := c.SetHeader("micro-error", "x"); !errors.Is(err, metadata.ErrInvalid) {
-			t.Errorf("a reserved header: %v", err)
+		for _, key := range []string{"micro-error", "Micro-Error", "Content-Type"} {
+			if err := c.SetHeader(key, "x"); !errors.Is(err, metadata.ErrInvalid) {
+				t.Errorf("the reserved header %s: %v", key, err)
+			}
 		}
 		if err := c.SetHeader("trace", "42"); err != nil {
 			t.Error(err)
@@ -360,6 +365,10 @@ func TestRegistration(t *testing.T) {
 		{"bad name", func(s *server.Server) error { return s.Handle(server.Endpoint{Name: "A/B"}, ok) }, "letters"},
 		{"no handler", func(s *server.Server) error { return s.Handle(server.Endpoint{Name: "A.B"}, nil) }, "no handler"},
 		{"no typed handler", func(s *server.Server) error { return server.Handle[Hello, Greeting](s, "A.B", nil) }, "no handler"},
+		{"no server stream", func(s *server.Server) error { return server.HandleServerStream[Hello, Greeting](s, "A.B", nil) }, "no handler"},
+		{"no client stream", func(s *server.Server) error { return server.HandleClientStream[Hello, Greeting](s, "A.B", nil) }, "no handler"},
+		{"no bidi stream", func(s *server.Server) error { return server.HandleBidi[Hello, Greeting](s, "A.B", nil) }, "no handler"},
+		{"no subscriber", func(s *server.Server) error { return server.Subscribe[Hello](s, "topic", nil) }, "no handler"},
 		{"kind", func(s *server.Server) error { return s.Handle(server.Endpoint{Name: "A.B", Kind: "x"}, ok) }, "unknown kind"},
 		{"idempotent stream", func(s *server.Server) error {
 			return s.Handle(server.Endpoint{Name: "A.B", Kind: server.Bidi, Idempotent: true}, ok)

@@ -71,7 +71,7 @@ func (m *Mux) Call(ctx context.Context, req, rsp *Message) error {
 	}
 	out.ID = id
 	if err := m.conn.Send(ctx, &out); err != nil {
-		return m.abandon(id, w, err)
+		return m.abandon(ctx, id, w, err)
 	}
 	select {
 	case err := <-w.reply:
@@ -124,9 +124,12 @@ func (m *Mux) forget(id uint32) bool {
 }
 
 // abandon ends a call whose Send failed. Where the connection failed at the same time the reader may hold the waiter.
-func (m *Mux) abandon(id uint32, w *waiter, err error) error {
+// A Send that gave up may have left the message to the connection, which is sending it: the server is told.
+func (m *Mux) abandon(ctx context.Context, id uint32, w *waiter, err error) error {
 	if !m.forget(id) {
 		<-w.reply
+	} else if ctx.Err() != nil && !NotSent(err) {
+		m.cancel(id)
 	}
 	m.waiters.Put(w)
 	return err

@@ -27,7 +27,7 @@ const (
 	End                    // both: no more messages this way. From the server it ends the stream: HeaderError tells how
 	Cancel                 // client: the caller no longer waits for the Call or the stream with this ID
 	Ping                   // both: asks for a Pong with the same ID
-	Pong                   // both: answers a Ping
+	Pong                   // both: answers a Ping; one that nobody asked for is to be ignored
 	GoAway                 // server: this connection takes no new Call or Open; those under way are answered
 )
 
@@ -51,9 +51,10 @@ const (
 	HeaderID          = "micro-id"       // Call: go-micro's sequence number
 )
 
-// Reserved reports whether the framework keeps a header for itself. What a peer sends under such a name is no metadata:
+// Reserved reports whether the framework keeps a header for itself, in whatever case it is written. What a peer sends under such a name is no metadata:
 // no caller can claim an identity by it.
 func Reserved(key string) bool {
+	key = strings.ToLower(key)
 	return strings.HasPrefix(key, "micro-") || key == HeaderContentType
 }
 
@@ -122,8 +123,9 @@ type Listener interface {
 // Conn carries messages in order. Send may be called concurrently, also with Recv; Recv by one goroutine at a time.
 type Conn interface {
 	// Send sends m whole, or fails. m is not retained. An error that wraps ErrNotSent or ErrTooLarge does not harm the
-	// connection; after any other it is closed. When ctx ends while m is partly written, the connection is closed,
-	// unless the backend can take the part back: the peer then sees nothing of m, and the error wraps ErrNotSent.
+	// connection. When ctx ends while m is partly written, Send returns with ctx's error; the backend takes the part
+	// back, and the error wraps ErrNotSent, or goes on to send m by itself. After any other error the connection is
+	// closed.
 	Send(ctx context.Context, m *Message) error
 	// Recv waits for the next message and reads it into m, whose storage it reuses. io.EOF says that the peer closed the
 	// connection between two messages, io.ErrUnexpectedEOF within one. The end of ctx does not break the connection.

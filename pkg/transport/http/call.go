@@ -63,9 +63,23 @@ func (l *Listener) timed(next http.Handler) http.Handler {
 			b := &timedBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: l.t.o.BodyIdle, end: time.Now().Add(l.t.o.BodyTimeout)}
 			b.limit()
 			r.Body = b
+			if r.ProtoMajor == 2 {
+				defer l.drainBody(w, b)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// drainBody reads what is left of a body whose request was answered already, as much as a message may have. net/http
+// does that for HTTP/1.1; in HTTP/2 it resets the stream, and there are clients that then throw the answer away.
+func (l *Listener) drainBody(w http.ResponseWriter, b *timedBody) {
+	if b.over {
+		return
+	}
+	_ = b.control.Flush() // whoever waits for the answer before it sends the rest gets it
+	l.limitWrite(w, l.t.o.BodyTimeout+l.t.o.WriteTimeout)
+	_, _ = io.CopyN(io.Discard, b, int64(l.t.o.MaxMessage)) // a client that has gone needs no answer
 }
 
 // timedBody is a request's body that must come in time.
@@ -74,6 +88,7 @@ type timedBody struct {
 	control *http.ResponseController
 	idle    time.Duration
 	end     time.Time
+	over    bool // all of it came, or it failed
 }
 
 // limit sets the deadline of the next read.
@@ -88,6 +103,7 @@ func (b *timedBody) limit() {
 func (b *timedBody) Read(p []byte) (int, error) {
 	b.limit()
 	n, err := b.ReadCloser.Read(p)
+	b.over = b.over || err != nil
 	if errors.Is(err, io.EOF) {
 		// net/http reads on, to see the caller leave: an old deadline would look like that.
 		_ = b.control.SetReadDeadline(time.Time{})

@@ -36,8 +36,8 @@ type conn struct {
 	onClose func()
 
 	mu      sync.Mutex
-	closing bool           // no abort begins any more
-	aborts  sync.WaitGroup // frames that take half-sent messages back
+	closing bool           // no write begins any more that nobody waits for
+	behind  sync.WaitGroup // such writes: the rest of frames, and frames that take half-sent messages back
 }
 
 var _ transport.Conn = (*conn)(nil)
@@ -66,7 +66,7 @@ func (c *conn) Close() error {
 	c.mu.Lock()
 	c.closing = true
 	c.mu.Unlock()
-	c.aborts.Wait()
+	c.behind.Wait()
 	return nil
 }
 
@@ -131,6 +131,9 @@ func head(m *transport.Message, body int, flags uint8) frame.Header {
 	}
 }
 
+// errLeft is wrapped by the error of a write whose caller has gone while the frame is still being written.
+var errLeft = errors.New("within a frame")
+
 // sendParts writes a message in several frames. Where ctx ends between two of them, the peer is told to forget what it has.
 func (c *conn) sendParts(ctx context.Context, m *transport.Message, release func()) error {
 	if err := c.acquire(ctx, c.parts); err != nil {
@@ -146,9 +149,10 @@ func (c *conn) sendParts(ctx context.Context, m *transport.Message, release func
 		}
 		h.Body = uint32(len(part))
 		err := c.write(ctx, h, section, part)
-		if err != nil && !first && errors.Is(err, transport.ErrNotSent) && !c.isClosed() {
+		left := errors.Is(err, errLeft) && len(rest) > 0
+		if (left || err != nil && !first && errors.Is(err, transport.ErrNotSent)) && !c.isClosed() {
 			c.abort(frame.Header{ID: m.ID, Kind: m.Kind, Flags: frame.Cont | frame.Abort}, free)
-			return err
+			return c.notSent(ctx.Err())
 		}
 		if err != nil && !first && errors.Is(err, transport.ErrNotSent) {
 			err = fmt.Errorf("transport/http: connection to %s failed within a message: %w", c.RemoteAddr(), c.err)
@@ -164,18 +168,25 @@ func (c *conn) sendParts(ctx context.Context, m *transport.Message, release func
 
 // abort takes a half-sent message back. The frame may have to wait for others, the caller not; free is called after it.
 func (c *conn) abort(h frame.Header, free func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		free()
-		return
-	}
-	c.aborts.Go(func() {
+	began := c.later(func() {
 		defer free()
 		if err := c.write(context.Background(), h, nil, nil); err != nil {
 			c.fail(err)
 		}
 	})
+	if !began {
+		free()
+	}
+}
+
+// later runs f on a goroutine that Close waits for, unless the connection is being closed.
+func (c *conn) later(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.behind.Go(f)
+	}
+	return !c.closing
 }
 
 // acquire takes a place in gate.
@@ -206,7 +217,8 @@ func (c *conn) isClosed() bool {
 	}
 }
 
-// write writes one frame by one write. An error wraps ErrNotSent where no byte of the frame was written.
+// write writes one frame by one write. An error wraps ErrNotSent where no byte of the frame was written. Where ctx ends
+// within the frame, the caller goes and the frame is finished behind its back: other messages share the connection.
 func (c *conn) write(ctx context.Context, h frame.Header, section, body []byte) error {
 	if err := ctx.Err(); err != nil {
 		return c.notSent(err)
@@ -217,21 +229,63 @@ func (c *conn) write(ctx context.Context, h frame.Header, section, body []byte) 
 	if err := c.acquire(ctx, c.writing); err != nil {
 		return err
 	}
-	defer func() { <-c.writing }()
 	buf := c.pools.get(frame.HeaderSize + len(section) + len(body))
-	defer c.pools.put(buf)
-	data := append(append(h.Append((*buf)[:0]), section...), body...)
-	n, err := c.writeBy(ctx, data)
-	if err == nil {
-		return nil
+	free := func() {
+		c.pools.put(buf)
+		<-c.writing
 	}
-	if ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		if n == 0 && c.o.TLSConfig == nil {
+	data := append(append(h.Append((*buf)[:0]), section...), body...)
+	if c.o.TLSConfig != nil && ctx.Done() != nil {
+		return c.writeBehind(ctx, data, free) // a TLS connection does not outlive a write that was broken off
+	}
+	n, err := c.writeBy(ctx, data)
+	if err != nil && ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		if n == 0 {
+			free()
 			return c.notSent(ctx.Err())
 		}
-		c.fail(fmt.Errorf("transport/http: %w within a frame to %s", ctx.Err(), c.RemoteAddr()))
-		return fmt.Errorf("transport/http: send to %s: %w within a frame", c.RemoteAddr(), ctx.Err())
+		if !c.later(func() { defer free(); _ = c.writeAll(data[n:]) }) {
+			free()
+		}
+		return fmt.Errorf("transport/http: send to %s: %w %w", c.RemoteAddr(), ctx.Err(), errLeft)
 	}
+	free()
+	if err != nil {
+		return c.broken(n, err)
+	}
+	return nil
+}
+
+// writeBehind writes data on a goroutine of its own, and waits for it until ctx ends.
+func (c *conn) writeBehind(ctx context.Context, data []byte, free func()) error {
+	done := make(chan error, 1)
+	write := func() {
+		defer free()
+		done <- c.writeAll(data)
+	}
+	if !c.later(write) {
+		free()
+		return c.notSent(transport.ErrClosed)
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("transport/http: send to %s: %w %w", c.RemoteAddr(), ctx.Err(), errLeft)
+	}
+}
+
+// writeAll writes data within the write timeout; where it fails the connection does.
+func (c *conn) writeAll(data []byte) error {
+	n, err := c.writeBy(context.Background(), data)
+	if err != nil {
+		return c.broken(n, err)
+	}
+	return nil
+}
+
+// broken closes the connection because a write failed after n bytes, and gives the error for its caller.
+func (c *conn) broken(n int, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("the peer has read nothing for %s", c.o.WriteTimeout)
 	}

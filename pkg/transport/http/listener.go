@@ -139,7 +139,7 @@ func (l *Listener) Accept() (transport.Conn, error) {
 	case c := <-l.accepted:
 		select {
 		case <-l.done: // Shutdown may already have told those that it knew
-			c.Close()
+			c.turnAway()
 			return nil, transport.ErrClosed
 		default:
 			return c, nil
@@ -242,8 +242,21 @@ func (l *Listener) adopt(nc net.Conn) {
 	select {
 	case l.accepted <- c:
 	case <-l.done:
-		c.Close()
+		c.turnAway()
 	}
+}
+
+// turnAway closes a connection that came too late to be accepted. What its client sends on it before it has read GoAway
+// is refused, so that it knows that nothing ran.
+func (c *conn) turnAway() {
+	ctx, stop := context.WithTimeout(context.Background(), drain.Grace)
+	defer stop()
+	c.tracker.Drain()
+	var m transport.Message
+	for err := c.Send(ctx, &transport.Message{Kind: transport.GoAway}); err == nil; {
+		err = c.Recv(ctx, &m)
+	}
+	c.Close()
 }
 
 // drain closes c when nothing is under way on it; ctx's end leaves it as it is.

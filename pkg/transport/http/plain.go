@@ -166,11 +166,25 @@ func (c *plainConn) read(answer *http.Response, rsp *transport.Message) error {
 	if failed == "" && answer.StatusCode != http.StatusOK {
 		var object struct{ Code int }
 		if json.Unmarshal(rsp.Body, &object) != nil || object.Code != answer.StatusCode {
-			return fmt.Errorf("%w: the peer is no service: it answered %.60q", transport.ErrProtocol, answer.Status)
+			return stranger(answer)
 		}
 		failed = string(bytes.TrimSpace(rsp.Body))
 	}
 	return c.readHeader(answer, rsp, failed)
+}
+
+// stranger is the error of an answer that no service gives. One that says that the request itself was of no use says also
+// that no service has run the call: another program has the port by now. Any other may be of a proxy before a service.
+func stranger(answer *http.Response) error {
+	err := fmt.Errorf("%w: the peer is no service: it answered %.60q", transport.ErrProtocol, answer.Status)
+	switch answer.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect,
+		http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+		refusal := status.Refuse(status.Misdirected, "another program has the port")
+		refusal.Remote = true
+		return fmt.Errorf("%w: %w", err, refusal)
+	}
+	return err
 }
 
 func (c *plainConn) readHeader(answer *http.Response, rsp *transport.Message, failed string) error {
