@@ -391,13 +391,11 @@ func TestDialStranger(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			var got bytes.Buffer
-			var mu sync.Mutex
+			heard := make(chan string, 1)
 			addr := rawServer(t, func(nc net.Conn) {
 				_, _ = io.WriteString(nc, test.answer)
-				mu.Lock()
-				defer mu.Unlock()
-				_, _ = io.Copy(&got, nc)
+				got, _ := io.ReadAll(nc)
+				heard <- string(got)
 			})
 			tr := newTransport(t, http.Options{HeaderTimeout: 200 * time.Millisecond})
 			c, err := tr.Dial(t.Context(), addr)
@@ -408,10 +406,8 @@ func TestDialStranger(t *testing.T) {
 			if !transport.NotSent(err) || test.want != nil && !errors.Is(err, test.want) {
 				t.Fatalf("Dial: %v, want ErrNotSent and %v", err, test.want)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			if strings.Contains(got.String(), "POST") || !strings.HasPrefix(got.String(), "OPTIONS / HTTP/1.1\r\n") {
-				t.Fatalf("the stranger was sent %q", got.String())
+			if got := <-heard; strings.Contains(got, "POST") || !strings.HasPrefix(got, "OPTIONS / HTTP/1.1\r\n") {
+				t.Fatalf("the stranger was sent %q", got)
 			}
 		})
 	}
