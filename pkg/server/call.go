@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ type Call struct {
 type pipe interface {
 	// recv gives the next message, valid until the following recv; io.EOF after the last.
 	recv() ([]byte, error)
-	// send hands on a message, which is not retained.
+	// send hands on a message. A unary call's belongs to the pipe from then on; a stream's is not retained.
 	send(contentType string, body []byte) error
 	// setHeader sets a header of the reply.
 	setHeader(key, value string) error
@@ -104,6 +105,9 @@ func (c *Call) SendRaw(contentType string, body []byte) error {
 	if contentType == "" {
 		contentType = c.codec.ContentType()
 	}
+	if c.kind == Unary {
+		body = bytes.Clone(body) // the reply is sent when the handler has returned
+	}
 	return c.pipe.send(contentType, body)
 }
 
@@ -141,7 +145,7 @@ func (u *unary) send(contentType string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	u.header, u.reply, u.sent = header, append(u.reply, body...), true
+	u.header, u.reply, u.sent = header, body, true
 	return nil
 }
 

@@ -120,6 +120,10 @@ func (a *Assembler) payload(data []byte) int {
 		p.over, p.body = true, nil // what is skipped is not held
 	}
 	if !p.over {
+		if len(p.body)+body > cap(p.body) {
+			// Doubled, where append would add a quarter: a large body is copied twice on its way, not five times.
+			p.body = slices.Grow(p.body, max(body, len(p.body)))
+		}
 		p.body = append(p.body, data[n:n+body]...)
 	}
 	a.left -= n + body
