@@ -22,14 +22,23 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry/local"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// binaries is where build puts the examples.
+var binaries string
+
+func TestMain(m *testing.M) {
+	var err error
+	if binaries, err = os.MkdirTemp("", "examples"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(binaries) // what cannot be removed is the system's to clear
+		os.Exit(code)
+	}))
+}
 
 // build builds all examples once.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "examples")
-	if err != nil {
-		return "", err
-	}
+	dir := binaries
 	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./service", "./function", "./middleware", "./filter", "./plugins").CombinedOutput()
 	for _, nested := range []string{"greeter/service", "greeter/client", "pubsub/subscriber", "pubsub/publisher", "stream/service", "stream/client"} {
 		if err == nil {
@@ -182,6 +191,10 @@ func TestGreeter(t *testing.T) {
 	_, _ = body.ReadFrom(rsp.Body)
 	_ = rsp.Body.Close()
 	w.want(body.String(), `{"msg":"Hello curl"}`)
+	greeter.stop()
+	if out, err := w.command("greeter-client").CombinedOutput(); err == nil || !bytes.Contains(out, []byte("greeter")) {
+		t.Errorf("without the service the client ended with %v and printed %s", err, out)
+	}
 }
 
 func TestPubSub(t *testing.T) {

@@ -133,16 +133,22 @@ func (c *cell) perRequest(ctx context.Context) (figure, error) {
 		begun := time.Now()
 		rsp, err := cl.Do(ctx, &client.Request{Service: "cat", Endpoint: "Say.Cat", ContentType: "application/json", Body: body}, client.Address(at))
 		calls = append(calls, time.Since(begun))
-		if err != nil || !bytes.Equal(bytes.TrimSpace(rsp.Body), body) {
+		if err != nil {
 			return figure{}, fmt.Errorf("call of cat: %w", err)
+		}
+		if !bytes.Equal(bytes.TrimSpace(rsp.Body), body) {
+			return figure{}, fmt.Errorf("call of cat: the answer is %.100q", rsp.Body)
 		}
 		begun = time.Now()
 		cmd := exec.CommandContext(ctx, "cat")
 		cmd.Stdin = bytes.NewReader(body)
 		out, err := cmd.Output()
 		direct = append(direct, time.Since(begun))
-		if err != nil || !bytes.Equal(out, body) {
+		if err != nil {
 			return figure{}, fmt.Errorf("cat: %w", err)
+		}
+		if !bytes.Equal(out, body) {
+			return figure{}, fmt.Errorf("cat: the output is %.100q", out)
 		}
 	}
 	cost := calls.quantile(0.5) - direct.quantile(0.5)

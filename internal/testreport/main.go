@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -52,6 +54,17 @@ func (r *report) read(in io.Reader, out io.Writer) error {
 	return lines.Err()
 }
 
+// unfinished prints the output of a package's tests that have no result: the one in which the time ran out, or the
+// program ended, is among them.
+func (r *report) unfinished(pkg string, out io.Writer) {
+	for _, key := range slices.Sorted(maps.Keys(r.output)) {
+		if test, ok := strings.CutPrefix(key, pkg+" "); ok && test != "" {
+			fmt.Fprintf(out, "NO END  %s\n%s", key, strings.Join(r.output[key], ""))
+			delete(r.output, key)
+		}
+	}
+}
+
 // take counts a result. A package counts only where it failed: its tests are counted by themselves.
 func (r *report) take(e event, out io.Writer) {
 	key := e.Package + " " + e.Test
@@ -67,6 +80,9 @@ func (r *report) take(e event, out io.Writer) {
 		}
 	case "fail", "build-fail":
 		r.failed++
+		if e.Test == "" {
+			r.unfinished(e.Package, out)
+		}
 		fmt.Fprintf(out, "FAILED  %s\n%s", key, strings.Join(r.output[key], ""))
 	case "skip":
 		if e.Test != "" { // a package without tests is "skipped" too

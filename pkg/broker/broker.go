@@ -111,6 +111,9 @@ type Broker interface {
 	// confirmed it. An error means that m was not published, or that it is not known; a subscriber's failure is not an
 	// error of Publish but of its Delivery. Nobody listening is no error. Nothing is delivered again unless the publisher
 	// asks for it by publishing again. m is not retained.
+	//
+	// Messages that are published at the same time may be handled in any order, and at the same time. A publisher that needs an
+	// order publishes the next message when Publish has returned; with a broker that stands between, Concurrency(1) as well.
 	Publish(ctx context.Context, m *Message) (Report, error)
 	// Subscribe calls h for each message of topic from now on. When it returns, publishers find the subscription.
 	Subscribe(ctx context.Context, topic string, h Handler, opts ...SubscribeOption) (Subscription, error)

@@ -33,7 +33,7 @@ func (c *Client) attempt(ctx context.Context, req *Request, o callOptions) (*Res
 			return nil, t.noNode(err)
 		}
 		rsp, phase, err := t.try(ctx, node)
-		done(failed(err))
+		done(failed(ctx, err))
 		if err == nil {
 			rsp.Attempts = len(t.tried) + 1
 			return rsp, nil

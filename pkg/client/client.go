@@ -267,13 +267,23 @@ func remaining(ctx context.Context) time.Duration {
 	return 0
 }
 
-// failed tells a selector how a call went: an error that a handler answered with says nothing against its node.
-func failed(err error) error {
+// errNoAnswer tells a selector that a node did not answer in time, while the call still had time.
+var errNoAnswer = errors.New("client: the node did not answer in time")
+
+// failed tells a selector how a call went: an error that a handler answered with says nothing against its node, and a
+// deadline does where it was not the call's own.
+func failed(ctx context.Context, err error) error {
 	if errors.Is(err, transport.ErrTooLarge) {
 		return nil // this call's own fault
 	}
-	if e := (*status.Error)(nil); errors.As(err, &e) && e.Remote && !e.Refused {
-		return nil
+	if e := (*status.Error)(nil); errors.As(err, &e) {
+		if e.Remote && !e.Refused {
+			return nil
+		}
+		return err
+	}
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return errNoAnswer
 	}
 	return err
 }

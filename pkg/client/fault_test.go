@@ -69,10 +69,15 @@ func TestEmptyMiddleware(t *testing.T) {
 // TestPortReused: whatever took a dead node's port, the call goes to a node that lives, once.
 func TestPortReused(t *testing.T) {
 	t.Parallel()
-	tr, err := http.New(http.Options{})
+	tr, err := http.New(http.Options{DialTimeout: 500 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
+	stopped, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections for it, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = stopped.Close() })
 	var strange atomic.Int32
 	web := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		strange.Add(1)
@@ -102,6 +107,7 @@ func TestPortReused(t *testing.T) {
 	})
 	for name, addr := range map[string]string{
 		"a web server": web.Listener.Addr().String(), "another protocol": ssh.Addr().String(), "another service": other, "nobody": closedPort(t),
+		"a process that is stopped": stopped.Addr().String(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			sys := newSystem(t)

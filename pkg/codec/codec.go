@@ -12,7 +12,18 @@ import (
 )
 
 // ErrUnsupported is wrapped by the error of a value that a codec cannot carry, and of a content type that a Set lacks.
-var ErrUnsupported = errors.New("codec: unsupported")
+var ErrUnsupported = errors.New("codec: unsupported value or content type")
+
+// Unsupported gives an error with the text of [fmt.Errorf] that wraps ErrUnsupported, and what %w in format wraps. Backends
+// use it for values that they cannot carry: a text that began with ErrUnsupported's would name package codec twice.
+func Unsupported(format string, args ...any) error {
+	return &unsupported{fmt.Errorf(format, args...)}
+}
+
+type unsupported struct{ error }
+
+func (e *unsupported) Is(target error) bool { return target == ErrUnsupported }
+func (e *unsupported) Unwrap() error        { return e.error }
 
 // Codec encodes values of one content type. Its methods may be called concurrently.
 type Codec interface {
@@ -42,9 +53,9 @@ func (s Set) For(contentType string) (Codec, error) {
 		}
 	}
 	if contentType == "" {
-		return nil, fmt.Errorf("%w: no content type, want one of %s", ErrUnsupported, strings.Join(s.ContentTypes(), ", "))
+		return nil, Unsupported("codec: no content type, want one of %s", strings.Join(s.ContentTypes(), ", "))
 	}
-	return nil, fmt.Errorf("%w: content type %q, want one of %s", ErrUnsupported, contentType, strings.Join(s.ContentTypes(), ", "))
+	return nil, Unsupported("codec: content type %q, want one of %s", contentType, strings.Join(s.ContentTypes(), ", "))
 }
 
 // ContentTypes gives the content types of the set, in its order.

@@ -125,7 +125,8 @@ var (
 type Registrar interface {
 	// Register announces n, or renews it, or changes what is known of it. It lapses after ttl unless it is registered
 	// again; a ttl of zero holds until Deregister or Close. n is copied. The error wraps ErrInvalid, ErrConflict,
-	// ErrUnavailable or ErrClosed.
+	// ErrUnavailable, ErrClosed or ctx's own; a server that refuses for another reason, as without its token, has an error
+	// that its backend tells of.
 	Register(ctx context.Context, n Node, ttl time.Duration) error
 	// Deregister takes the node with n's service and id away. To remove what is not there is no error.
 	Deregister(ctx context.Context, n Node) error

@@ -139,7 +139,7 @@ func TestOfGeneratedMessage(t *testing.T) {
 			t.Errorf("%v: %s", typ, text(t, s))
 		}
 	}
-	if got := text(t, schema.Of(reflect.TypeFor[timestamppb.Timestamp]())); got != `{"type":"string","format":"date-time"}` {
+	if got := text(t, schema.Of(reflect.TypeFor[timestamppb.Timestamp]())); got != `{"type":"string","format":"date-time","x-protobuf":"google.protobuf.Timestamp"}` {
 		t.Errorf("Timestamp: %s", got)
 	}
 	if got := text(t, schema.Of(reflect.TypeFor[*dynamicpb.Message]())); got != `{}` {

@@ -13,6 +13,7 @@ import (
 // those in generated Go code do not.
 func OfMessage(md protoreflect.MessageDescriptor) *Schema {
 	if s := wellKnown(md); s != nil {
+		s.Message = string(md.FullName()) // a part has this from the message that it is in
 		return s
 	}
 	b := protoBuilder{root: md.FullName(), names: map[protoreflect.FullName]bool{}}

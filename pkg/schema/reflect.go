@@ -17,7 +17,8 @@ import (
 //
 // Tags of a struct's fields add to it: `doc:"..."` describes the field; `enum:"a,b"` lists the values meant;
 // `default:"1"`, `example:"..."`, `min:"1"` and `max:"10"` say what they say; `required:"true"` says that the caller
-// must give it. Objects take no further fields, as the server's JSON is read strictly. Values in tags are JSON where that fits the field's type, and text else.
+// must give it. Objects take no further fields, as the server's JSON is read strictly. Values in tags are JSON where that
+// fits the field's type, and text else.
 func Of(t reflect.Type) *Schema {
 	if t == nil {
 		return &Schema{}
@@ -148,8 +149,8 @@ func scalar(t reflect.Type) *Schema {
 func (b *builder) list(t reflect.Type) *Schema {
 	elem := t.Elem()
 	if t.Kind() == reflect.Slice && elem.Kind() == reflect.Uint8 {
-		if has(elem, marshaler) || has(elem, textMarshaler) {
-			return &Schema{} // written as an array, but read as base64 as well
+		if opaque(elem) {
+			return &Schema{} // its elements may be written in any form, and be read as base64 as well
 		}
 		return &Schema{Type: []string{"string"}, ContentEncoding: "base64"}
 	}

@@ -52,7 +52,7 @@ type Schema struct {
 	// Defs are schemas that others refer to.
 	Defs []Property
 
-	// Message is the full name of the protobuf message that this object is ("x-protobuf"). Its fields then follow
+	// Message is the full name of the protobuf message that this is ("x-protobuf"). It and its fields then follow
 	// protojson's rules rather than encoding/json's.
 	Message string
 	// Alias is a protobuf field's name in the .proto where that is not its JSON name ("x-alias"). Both are read.

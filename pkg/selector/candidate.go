@@ -3,6 +3,7 @@ package selector
 import (
 	"context"
 	"errors"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -97,14 +98,20 @@ func verdict(err error) outcome {
 	if err == nil {
 		return answered
 	}
-	var s *status.Error // on the heap, for errors.As: not on the way of a call that succeeds
+	// On the heap, for errors.As: not on the way of a call that succeeds.
+	var s *status.Error
+	var op *net.OpError
 	switch {
 	case errors.As(err, &s) && s.Remote:
 		if s.Code == status.Misdirected || s.Code == status.Unavailable {
 			return failed
 		}
 		return answered
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), s != nil && s.Code == status.DeadlineExceeded:
+	case errors.Is(err, context.Canceled):
+		return unclear
+	case errors.As(err, &op) && op.Op == "dial":
+		return failed // also where connecting took too long, which package net calls a context.DeadlineExceeded
+	case errors.Is(err, context.DeadlineExceeded), s != nil && s.Code == status.DeadlineExceeded:
 		return unclear
 	}
 	return failed

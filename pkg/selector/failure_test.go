@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +87,20 @@ func TestFailedNodeComesBack(t *testing.T) {
 	})
 }
 
+// dialTimeout gives the error of a dialer whose time ran out, which package net calls a context.DeadlineExceeded.
+func dialTimeout(t *testing.T) error {
+	t.Helper()
+	d := net.Dialer{Deadline: time.Now().Add(-time.Second)}
+	c, err := d.DialContext(t.Context(), "tcp", "127.0.0.1:9")
+	if err == nil {
+		_ = c.Close()
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("dial gives %v, want context.DeadlineExceeded", err)
+	}
+	return fmt.Errorf("not sent: %w", err)
+}
+
 func TestWhatCountsAsFailure(t *testing.T) {
 	t.Parallel()
 	remote := func(code status.Code) error { return &status.Error{Code: code, Remote: true} }
@@ -101,6 +116,7 @@ func TestWhatCountsAsFailure(t *testing.T) {
 		{"another service's port", remote(status.Misdirected), true},
 		{"a node that leaves", remote(status.Unavailable), true},
 		{"the caller gave up", context.Canceled, false},
+		{"nobody is at the address", dialTimeout(t), true},
 		{"time ran out", context.DeadlineExceeded, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -41,7 +41,9 @@ type Query struct {
 // Selector takes nodes for calls. Its methods may be called concurrently.
 type Selector interface {
 	// Select takes a node. The caller reports the outcome through done exactly once, when the call has ended: nil, or
-	// the error of the transport or of the node. Without done the node counts as busy for ever. The first Select of a
+	// the error of the transport or of the node. Without done the node counts as busy for ever. A node whose port cannot be
+	// reached, that answers as another service (status.Misdirected) or that turns calls away (status.Unavailable) counts as
+	// failing; one that answers anything else does not, nor does one whose caller gave up or ran out of time. The first Select of a
 	// service waits until the registry has answered once, or until ctx ends.
 	Select(ctx context.Context, q Query) (n registry.Node, done func(error), err error)
 	io.Closer

@@ -62,6 +62,8 @@ func (s *service) touch() {
 // watch follows the registry until the service is stopped.
 func (s *service) watch(f registry.Finder) {
 	defer s.settle()
+	timer := time.NewTimer(firstRetry)
+	defer timer.Stop()
 	for retry := firstRetry; ; retry = min(2*retry, maxRetry) {
 		for nodes, err := range f.Watch(s.ctx, s.name) {
 			if err != nil {
@@ -74,8 +76,9 @@ func (s *service) watch(f registry.Finder) {
 		if s.ctx.Err() == nil {
 			s.fail(fmt.Errorf("%w: the watch ended", registry.ErrUnavailable))
 		}
+		timer.Reset(retry)
 		select {
-		case <-time.After(retry):
+		case <-timer.C:
 		case <-s.ctx.Done():
 			return
 		}

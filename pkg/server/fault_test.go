@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -407,5 +409,25 @@ func TestHandlerKeepsWhatItGot(t *testing.T) {
 		if string(bodies[2*i]) != v || !strings.Contains(string(bodies[2*i+1]), v) {
 			t.Errorf("call %d: %q %q", i, bodies[2*i], bodies[2*i+1])
 		}
+	}
+}
+
+// TestEventOfAnUnknownContentType: a typed subscriber says that it cannot read it, one that takes bytes does.
+func TestEventOfAnUnknownContentType(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	_ = server.Subscribe(s, "topic", func(context.Context, *Hello) error { return nil })
+	_ = s.Subscribe("topic", func(_ context.Context, c *server.Call) error {
+		if body, err := c.RecvRaw(); err != nil || string(body) != "<x/>" || c.ContentType() != "application/xml" {
+			t.Errorf("got %q of %s, %v", body, c.ContentType(), err)
+		}
+		return nil
+	})
+	m := &broker.Message{Topic: "topic", Header: metadata.Of("content-type", "application/xml"), Body: []byte("<x/>")}
+	if err := s.Subscriptions()[0].Handle(t.Context(), m); status.CodeOf(err) != status.UnsupportedMedia {
+		t.Errorf("typed: %v", err)
+	}
+	if err := s.Subscriptions()[1].Handle(t.Context(), m); err != nil {
+		t.Errorf("bytes: %v", err)
 	}
 }

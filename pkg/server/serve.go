@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/broker"
-	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -307,18 +306,25 @@ func (s *Server) public(err error, header metadata.MD) *status.Error {
 	return e
 }
 
+// unspoken is the codec of a content type that the server does not speak.
+type unspoken struct {
+	contentType string
+	err         error
+}
+
+func (u unspoken) ContentType() string                      { return u.contentType }
+func (u unspoken) Append(dst []byte, _ any) ([]byte, error) { return dst, u.err }
+func (u unspoken) Unmarshal([]byte, any) error              { return u.err }
+
 // Handle runs the subscription's handler for m, as a broker.Handler does: behind the server's middleware, with panics
 // turned into errors. Its errors are status errors, or as the handler returned them.
 func (sub *Subscription) Handle(ctx context.Context, m *broker.Message) error {
 	s := sub.server
 	cd := s.codecs[0]
 	if ct := m.Header.Get(transport.HeaderContentType); ct != "" {
-		found, err := s.codecs.For(ct)
-		if err != nil && !errors.Is(err, codec.ErrUnsupported) {
-			return err
-		}
-		if err == nil {
-			cd = found
+		var err error
+		if cd, err = s.codecs.For(ct); err != nil {
+			cd = unspoken{ct, err} // a handler that takes messages as they came needs none
 		}
 	}
 	c := &Call{service: s.name, endpoint: m.Topic, topic: m.Topic, kind: Unary, message: m, header: transport.Metadata(m.Header), codec: cd, pipe: &event{unary{body: m.Body}}}

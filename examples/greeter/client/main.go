@@ -24,16 +24,22 @@ func main() {
 	if len(os.Args) > 1 {
 		name = os.Args[1]
 	}
+	if err := run(context.Background(), name); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, name string) error {
 	// A service that is never run is a client with a registry.
 	svc, err := micro.New("greeter-client", micro.FromEnv(micro.Drivers{}))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer func() { _ = svc.Close() }()
-	rsp, err := client.Call[helloResponse](context.Background(), svc.Client(), "greeter", "Say.Hello", &helloRequest{Name: name})
+	rsp, err := client.Call[helloResponse](ctx, svc.Client(), "greeter", "Say.Hello", &helloRequest{Name: name})
 	if err != nil {
-		log.Print(err)
-		return
+		return err
 	}
 	fmt.Println(rsp.Msg)
+	return nil
 }

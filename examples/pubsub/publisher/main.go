@@ -19,18 +19,24 @@ func main() {
 	if len(os.Args) > 1 {
 		name = os.Args[1]
 	}
-	svc, err := micro.New("signup", micro.FromEnv(micro.Drivers{}))
-	if err != nil {
+	if err := run(context.Background(), name); err != nil {
 		log.Fatal(err)
 	}
-	defer func() { _ = svc.Close() }()
-	report, err := svc.Client().Publish(context.Background(), "user.created", &user{Name: name})
+}
+
+func run(ctx context.Context, name string) error {
+	svc, err := micro.New("signup", micro.FromEnv(micro.Drivers{}))
 	if err != nil {
-		log.Print(err)
-		return
+		return err
+	}
+	defer func() { _ = svc.Close() }()
+	report, err := svc.Client().Publish(ctx, "user.created", &user{Name: name})
+	if err != nil {
+		return err
 	}
 	fmt.Printf("%d of %d subscribers took it\n", report.Delivered(), len(report.Deliveries))
 	if err := report.Err(); err != nil {
 		fmt.Println(err) // publishing again, or not, is the publisher's to decide
 	}
+	return nil
 }

@@ -5,7 +5,8 @@
 // Publish returns when each subscriber has answered. What is promised: a message is handled at most once by each
 // subscriber, and by one member of each queue; another member is tried as long as it is certain that none has handled
 // it. The Report has the outcome of each. Nothing is stored: who is away misses the message, and the publisher who wants
-// it delivered again publishes it again. Subscribers of go-micro always answer 200, so that their Delivery says no more
+// it delivered again publishes it again. Messages of one publisher, who waits for each Publish, are handled in their order;
+// those that are published at the same time in any. Subscribers of go-micro always answer 200, so that their Delivery says no more
 // than that the message arrived.
 //
 // Other processes find a subscriber as fast as their registry's Watch tells them of it.
@@ -160,7 +161,11 @@ func Open(reg registry.Registry, base Options) broker.Opener {
 				return nil, fmt.Errorf("%w: %s: max-message %q, want a number of bytes", broker.ErrInvalid, u.Redacted(), v)
 			}
 		}
-		return New(reg, o)
+		b, err := New(reg, o)
+		if err != nil {
+			return nil, err // not a Broker that holds a nil *Broker
+		}
+		return b, nil
 	}
 }
 

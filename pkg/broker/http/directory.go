@@ -51,7 +51,8 @@ func (d *directory) wait() {
 
 // nodes gives the nodes of topic's subscribers, to be read only. The first call starts the watch and waits for its
 // first set, and for a look at the whole registry: the first set of a watch may be what the fastest part of a registry
-// knows, and a message goes to all or it is not published. A registry that answers with an error instead, or not within patience, is an error.
+// knows, and a message goes to all or it is not published. A registry that answers with an error instead, or not within
+// patience, is an error.
 func (d *directory) nodes(ctx context.Context, topic string, patience time.Duration) ([]registry.Node, error) {
 	d.start.Do(func() {
 		d.begun = time.Now() // before anybody reads it

@@ -6,6 +6,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -344,7 +345,10 @@ func TestOpen(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)
 	set := broker.Openers{"http": http.Open(reg, http.Options{})}
-	for url, ok := range map[string]bool{
+	if b, err := http.Open(nil, http.Options{})(t.Context(), &url.URL{Scheme: "http"}); err == nil || b != nil {
+		t.Errorf("without a registry: %#v, %v, want an error and nil", b, err)
+	}
+	for raw, ok := range map[string]bool{
 		"http":                     true,
 		"http://127.0.0.1:0":       true,
 		"http?ttl=10s":             true,
@@ -356,9 +360,9 @@ func TestOpen(t *testing.T) {
 		"http?colour=red":          false,
 		"http://127.0.0.1:0?ttl=0": false,
 	} {
-		b, err := set.Open(t.Context(), url)
+		b, err := set.Open(t.Context(), raw)
 		if (err == nil) != ok {
-			t.Errorf("%s: %v", url, err)
+			t.Errorf("%s: %v", raw, err)
 		}
 		if err == nil {
 			_ = b.Close()

@@ -109,6 +109,36 @@ func capture(t *testing.T, name string) captured {
 	return captured{r, body}
 }
 
+// TestReusedPort: a subscriber was killed, and before its record lapsed another program got the port, which says 200 to
+// anything.
+func TestReusedPort(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t)
+	address, requests, _ := goMicro(t)
+	for id, queue := range map[string]string{"alone-1": "ff.http.broadcast", "member-1": "mail"} {
+		err := reg.Register(t.Context(), registry.Node{
+			ID: id, Service: registry.BrokerService, Version: queue, Address: address,
+			Metadata: map[string]string{"broker": "http", "topic": "topic", "ack": "true"},
+		}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := newBroker(t, reg, http.Options{})
+	handled := make(chan struct{}, 100)
+	subscribe(t, b, "topic", func(context.Context, *broker.Message) error { handled <- struct{}{}; return nil }, broker.Queue("mail"))
+	for range 20 { // the member that is tried first is drawn
+		r := publish(t, b, "topic", "x")
+		await(t, "the queue's other member", handled)
+		if len(r.Deliveries) != 2 || r.Delivered() != 1 || !isUnavailable(r.Err()) {
+			t.Fatalf("deliveries %+v, want that of the queue well, and the other not", r.Deliveries)
+		}
+	}
+	if n := len(requests); n < 21 {
+		t.Errorf("the other program got %d requests, want 20 and some of the queue's", n)
+	}
+}
+
 func TestContentTypeIsAlwaysSent(t *testing.T) {
 	t.Parallel()
 	reg := newRegistry(t)

@@ -119,6 +119,7 @@ func (b *Broker) deliver(w http.ResponseWriter, r *http.Request, s *subscription
 	out := s.receiver.Deliver(context.Background(), m)
 	switch {
 	case out.Err == nil:
+		w.Header().Set(headerAck, s.node.ID)
 		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusOK)
 	case out.Gone:

@@ -92,7 +92,7 @@ func (b *Broker) send(ctx context.Context, n registry.Node, body []byte, sending
 		return failed(ctx, n, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // what it says is known
-	return answered(resp)
+	return answered(n, resp)
 }
 
 func unreached(n registry.Node, err error) delivery.Outcome {
@@ -115,9 +115,12 @@ func failed(ctx context.Context, n registry.Node, err error) delivery.Outcome {
 	return delivery.Outcome{Err: fmt.Errorf("broker: no answer from %s, which may have handled the message: %w", n.Address, err)}
 }
 
-// answered reads a subscriber's answer: a status of 200 to 299 is an acknowledgement, all else an error.
-func answered(resp *http.Response) delivery.Outcome {
+// answered reads the answer of n: a status of 200 to 299 is an acknowledgement, all else an error.
+func answered(n registry.Node, resp *http.Response) delivery.Outcome {
 	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
+		if n.Metadata[metaAck] == "true" && resp.Header.Get(headerAck) != n.ID {
+			return delivery.Outcome{Refused: true, Err: fmt.Errorf("%w: another program answers at %s", broker.ErrUnavailable, n.Address)}
+		}
 		return delivery.Outcome{}
 	}
 	// A body that is cut off is shown as far as it came: the status tells what matters.

@@ -20,11 +20,18 @@ const (
 	broadcast      = "ff.http.broadcast" // the version of a subscription without a queue
 	metaBrokerHTTP = "http"
 	metaSecure     = "secure"
-	metaAck        = "ack" // "true": the subscriber's answer tells what became of the message
+	metaAck        = "ack" // "true": the subscriber's answer tells what became of the message, and names its node in headerAck
 )
+
+// headerAck is the header of an acknowledgement: the id of the node whose handler took the message. By it a publisher tells
+// a subscriber from another program that has got its port and answers 200 to anything.
+const headerAck = "Micro-Ack"
 
 // closeTimeout bounds taking a subscription out of the registry, which forgets it after its TTL anyway.
 const closeTimeout = 2 * time.Second
+
+// minInterval keeps a subscription with a very short TTL from taking a processor for its renewals.
+const minInterval = 10 * time.Millisecond
 
 type subscription struct {
 	broker   *Broker
@@ -139,7 +146,7 @@ func (b *Broker) register(ctx context.Context, n registry.Node) error {
 
 // renew registers again and again, about three times in a TTL, and sooner after a failure.
 func (s *subscription) renew(ctx context.Context) {
-	interval := s.broker.options.TTL / 3
+	interval := max(s.broker.options.TTL/3, minInterval)
 	pause, failures := interval, 0
 	for sleep(ctx, jitter(pause)) {
 		err := s.broker.register(ctx, s.node)

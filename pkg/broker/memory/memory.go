@@ -1,8 +1,10 @@
 // Package memory is a broker within a process, for tests and for services that run in one.
 //
-// A message reaches each subscriber of the same [Broker], or of a [Broker.View] of it, that stands when Publish is called, and each queue's one member,
-// taken at random; another one where that is busy or refuses. The Report has the errors as the handlers returned them.
-// Nothing is stored, and nothing is delivered twice.
+// Publish returns when each subscriber has handled the message. What is promised: each subscriber of the same [Broker], or
+// of a [Broker.View] of it, that stands when Publish is called gets the message at most once, and so does one member of
+// each queue, taken at random; another member is tried where that one is busy or refuses unhandled. The Report has the
+// errors as the handlers returned them. Nothing is stored, and nothing is delivered twice. Messages of one publisher, who
+// waits for each Publish, are handled in their order; those that are published at the same time in any.
 package memory
 
 import (

@@ -150,6 +150,8 @@ func testForeign(t *testing.T, h *Harness) {
 		out, err := h.Codec.Append(dst, v)
 		if !errors.Is(err, codec.ErrUnsupported) {
 			t.Errorf("Append(%T): got %v, want an error that wraps ErrUnsupported", v, err)
+		} else if text := err.Error(); !strings.HasPrefix(text, "codec/") || strings.Count(text, "codec") > 1 {
+			t.Errorf("Append(%T): error %q: want it to begin with the package, and to name it once", v, text)
 		}
 		if !slices.Equal(out, dst) || &out[0] != &dst[0] {
 			t.Errorf("Append(%T) failed and gave %q, want dst as it was", v, out)

@@ -62,7 +62,7 @@ func (c *Codec) Append(dst []byte, v any) ([]byte, error) {
 	case proto.Message:
 		out, err := protojson.MarshalOptions{}.MarshalAppend(dst, v)
 		if err != nil {
-			return dst, fmt.Errorf("codec/json: encode %T: %w", v, err)
+			return dst, fmt.Errorf("codec/json: encode %T: %w", v, &plain{err})
 		}
 		return out, nil
 	}
@@ -119,10 +119,21 @@ func unsupported(v any, err error) error {
 	var badType *json.UnsupportedTypeError
 	var badValue *json.UnsupportedValueError
 	if errors.As(err, &badType) || errors.As(err, &badValue) {
-		return fmt.Errorf("codec/json: encode %T: %w: %w", v, codec.ErrUnsupported, err)
+		return codec.Unsupported("codec/json: encode %T: %w", v, &plain{err})
 	}
-	return fmt.Errorf("codec/json: encode %T: %w", v, err)
+	return fmt.Errorf("codec/json: encode %T: %w", v, &plain{err})
 }
+
+// plain is an error of encoding/json or protojson without their prefix, and without the no-break space that protojson puts
+// into its errors at random, lest programs compare them.
+type plain struct{ error }
+
+func (e *plain) Error() string {
+	text := strings.ReplaceAll(e.error.Error(), "\u00a0", " ")
+	return strings.TrimPrefix(strings.TrimPrefix(text, "json: "), "proto: ")
+}
+
+func (e *plain) Unwrap() error { return e.error }
 
 // Unmarshal decodes data, one JSON value, into v. After an error, v may hold a part of it.
 func (c *Codec) Unmarshal(data []byte, v any) error {
@@ -150,7 +161,7 @@ func (c *Codec) Unmarshal(data []byte, v any) error {
 		return nil
 	}
 	if rv := reflect.ValueOf(v); rv.Kind() != reflect.Pointer || rv.IsNil() {
-		return fmt.Errorf("codec/json: decode into %T: %w: want a pointer", v, codec.ErrUnsupported)
+		return codec.Unsupported("codec/json: decode into %T: want a pointer", v)
 	}
 	if !c.strict {
 		return describe(json.Unmarshal(data, v))
@@ -246,9 +257,7 @@ func describe(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		e.reason = "unexpected end of the data"
 	default:
-		// protojson puts a no-break space into its errors, at random, lest programs compare them.
-		e.reason = strings.ReplaceAll(err.Error(), "\u00a0", " ")
-		e.reason = strings.TrimPrefix(strings.TrimPrefix(e.reason, "json: "), "proto: ")
+		e.reason = (&plain{err}).Error()
 	}
 	return e
 }

@@ -28,11 +28,12 @@ func New() *Codec { return &Codec{} }
 // ContentType is "application/protobuf".
 func (*Codec) ContentType() string { return ContentType }
 
-// Append appends the message v to dst; a nil pointer is an empty message. The error of a value that is no message wraps [codec.ErrUnsupported].
+// Append appends the message v to dst; a nil pointer is an empty message. The error of a value that is no message wraps
+// [codec.ErrUnsupported].
 func (*Codec) Append(dst []byte, v any) ([]byte, error) {
 	m, ok := v.(proto.Message)
 	if !ok {
-		return dst, fmt.Errorf("codec/proto: encode %T: %w: want a protobuf message", v, codec.ErrUnsupported)
+		return dst, codec.Unsupported("codec/proto: encode %T: want a protobuf message", v)
 	}
 	out, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
 	if err != nil {
@@ -46,7 +47,7 @@ func (*Codec) Append(dst []byte, v any) ([]byte, error) {
 func (*Codec) Unmarshal(data []byte, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok || !m.ProtoReflect().IsValid() {
-		return fmt.Errorf("codec/proto: decode into %T: %w: want a pointer to a protobuf message", v, codec.ErrUnsupported)
+		return codec.Unsupported("codec/proto: decode into %T: want a pointer to a protobuf message", v)
 	}
 	if len(data) == 0 {
 		return nil

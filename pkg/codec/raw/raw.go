@@ -3,7 +3,6 @@ package raw
 
 import (
 	"bytes"
-	"fmt"
 
 	"github.com/cb02dfca/micro/pkg/codec"
 )
@@ -39,7 +38,7 @@ func (*Codec) Append(dst []byte, v any) ([]byte, error) {
 			return append(dst, *v...), nil
 		}
 	}
-	return dst, fmt.Errorf("codec/raw: encode %T: %w: want []byte, string, or a pointer to one", v, codec.ErrUnsupported)
+	return dst, codec.Unsupported("codec/raw: encode %T: want []byte, string, or a pointer to one", v)
 }
 
 // Unmarshal copies data to v, a *[]byte or a *string. A slice gets storage of its own, so that what was decoded before into
@@ -63,5 +62,5 @@ func (*Codec) Unmarshal(data []byte, v any) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("codec/raw: decode into %T: %w: want a *[]byte or *string", v, codec.ErrUnsupported)
+	return codec.Unsupported("codec/raw: decode into %T: want a *[]byte or *string", v)
 }

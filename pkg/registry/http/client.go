@@ -16,6 +16,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/registry"
+	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
 )
 
 // Options of New.
@@ -88,6 +89,9 @@ func New(o Options) (*Registry, error) {
 		if *v < 0 {
 			return nil, errors.New("registry: a negative duration")
 		}
+	}
+	if o.MaxAnswer < 0 {
+		return nil, errors.New("registry: a negative limit of an answer")
 	}
 	if o.MaxAnswer == 0 {
 		o.MaxAnswer = 64 << 20
@@ -174,12 +178,13 @@ func newClient() *stdhttp.Client {
 
 // Register puts n. The server decides on the ttl within its bounds; where it gives less than was asked for, and for a
 // ttl of zero, the client renews the node itself. A server that lost the node, because it was started anew, gets it
-// again.
+// again. Beside the errors of registry.Registrar there is the *status.Error of a server that refuses for another reason: no
+// token or a wrong one (401, 403), or a quota that is used up (429).
 func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Duration) error {
 	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	record, err := encode(n)
+	record, err := leases.Encode(n)
 	if err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func TestCloseWhileServerIsAway(t *testing.T) {
 	must(t, r.Register(t.Context(), node("a"), 0))
 	s.stop()
 	err := r.Close()
-	if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "1 nodes are not withdrawn") {
+	if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "not withdrawn, and lapse: 1") {
 		t.Errorf("Close gave %v", err)
 	}
 	if again := r.Close(); again == nil || again.Error() != err.Error() {

@@ -307,7 +307,7 @@ func (k *keeper) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	if _, err := k.r.ask(ctx, stdhttp.MethodDelete, nodesPath, nil, nil); err != nil {
-		return fmt.Errorf("%d nodes are not withdrawn, and lapse: %w", len(k.own), err)
+		return fmt.Errorf("%w; nodes that were not withdrawn, and lapse: %d", err, len(k.own))
 	}
 	return nil
 }

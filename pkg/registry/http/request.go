@@ -3,7 +3,6 @@ package http
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,21 +14,6 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/status"
 )
-
-// encode validates n and gives its record.
-func encode(n registry.Node) ([]byte, error) {
-	if err := registry.Validate(n); err != nil {
-		return nil, err
-	}
-	record, err := json.Marshal(n)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", registry.ErrInvalid, err)
-	}
-	if len(record) > registry.MaxRecord {
-		return nil, fmt.Errorf("%w: the record of %s has %d bytes, limit %d", registry.ErrInvalid, n.ID, len(record), registry.MaxRecord)
-	}
-	return record, nil
-}
 
 // request makes a request with the token. The path is escaped.
 func (r *Registry) request(ctx context.Context, method, path string, query url.Values, body []byte) (*stdhttp.Request, error) {

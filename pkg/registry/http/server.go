@@ -31,7 +31,7 @@ type ServerOptions struct {
 	Token string
 	// AllowedHosts are names beside localhost under which a server on loopback may be called.
 	AllowedHosts []string
-	// Insecure lets Serve listen beyond loopback without a token: whoever reaches it may register what he likes.
+	// Insecure lets Serve listen beyond loopback without a token: whoever reaches it may register anything.
 	Insecure bool
 
 	TTL    time.Duration // of a node that is put without one; default 30 s

@@ -16,14 +16,19 @@ import (
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "deep", "nodes")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for raw, want := range map[string]string{
-		"local://?dir=" + url.QueryEscape(dir): "",
-		"local:///?dir=" + dir:                 "",
-		"local://?dri=x":                       `unknown parameter "dri"`,
-		"local://?dir=a&dir=b":                 "2 times",
-		"local://host":                         "want local://",
-		"local:///some/path":                   "want local://",
-		"local:opaque":                         "want local://",
+		"local://?dir=" + url.QueryEscape(dir):  "",
+		"local:///?dir=" + dir:                  "",
+		"local://?dir=" + url.QueryEscape(file): file,
+		"local://?dri=x":                        `unknown parameter "dri"`,
+		"local://?dir=a&dir=b":                  "2 times",
+		"local://host":                          "want local://",
+		"local:///some/path":                    "want local://",
+		"local:opaque":                          "want local://",
 	} {
 		u, err := url.Parse(raw)
 		if err != nil {
@@ -33,6 +38,9 @@ func TestOpen(t *testing.T) {
 		if want != "" {
 			if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "registry: ") {
 				t.Errorf("%s: got %v, want %q", raw, err, want)
+			}
+			if r != nil {
+				t.Errorf("%s: beside the error there is a registry, %#v", raw, r)
 			}
 			continue
 		}

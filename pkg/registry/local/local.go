@@ -110,7 +110,11 @@ func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
 	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Path != "" && u.Path != "/" {
 		return nil, fmt.Errorf("registry: %s: want local:// or local://?dir=/path", u.Redacted())
 	}
-	return New(Options{Dir: params["dir"]})
+	r, err := New(Options{Dir: params["dir"]})
+	if err != nil {
+		return nil, err // not a Registry that holds a nil *Registry
+	}
+	return r, nil
 }
 
 // Dir is the folder in use.

@@ -11,8 +11,10 @@ import (
 
 // Limits of what is believed.
 const (
-	maxNodes     = 4096 // in a cache
-	maxPerSource = 1024 // of them from one other host
+	maxNodes     = 4096     // in a cache
+	maxPerSource = 1024     // of them from one other host
+	maxSize      = 64 << 20 // bytes of a cache's nodes: a packet of 200 bytes may inflate to a node of a megabyte
+	maxSizeFrom  = 16 << 20 // of them from one other host
 	minTTL       = time.Second
 	maxTTL       = 120 * time.Second // go-micro's, which it never renews
 )
@@ -29,6 +31,7 @@ type heard struct {
 	from    source
 	ttl     time.Duration
 	expires time.Time
+	size    int       // of node, in bytes
 	asked   int       // refresh questions since it was last heard
 	refresh time.Time // of the next one
 }
@@ -38,11 +41,16 @@ type heard struct {
 type cache struct {
 	nodes map[string]*heard
 	ids   map[string]string // id to instance: an id stands once
-	count map[source]int
+	from  map[source]share
+	size  int  // of all nodes, in bytes
+	told  bool // that nodes are left out
 }
 
+// share is how much of a cache is from one source.
+type share struct{ nodes, size int }
+
 func newCache() *cache {
-	return &cache{nodes: map[string]*heard{}, ids: map[string]string{}, count: map[source]int{}}
+	return &cache{nodes: map[string]*heard{}, ids: map[string]string{}, from: map[source]share{}}
 }
 
 // apply takes in what a packet says of one node. It reports whether something was learnt: a node that is new, is
@@ -66,7 +74,8 @@ func (c *cache) apply(f wire.Found, from source, now time.Time) bool {
 		}
 		c.remove(other)
 	}
-	if h == nil && (len(c.nodes) >= maxNodes || !from.local() && c.count[from] >= maxPerSource) {
+	size := sizeOf(f.Node)
+	if !c.room(h, from, size) {
 		return false
 	}
 	learnt := h == nil || !h.node.Equal(f.Node)
@@ -75,12 +84,65 @@ func (c *cache) apply(f wire.Found, from source, now time.Time) bool {
 		h = &heard{from: from}
 		c.nodes[f.Instance] = h
 		c.ids[f.Node.ID] = f.Instance
-		c.count[from]++
+		c.account(from, 1, 0)
 	}
-	h.node, h.ttl, h.asked = f.Node, min(max(f.TTL, minTTL), maxTTL), 0
+	c.account(from, 0, size-h.size)
+	h.node, h.size, h.ttl, h.asked = f.Node, size, min(max(f.TTL, minTTL), maxTTL), 0
 	h.expires = now.Add(h.ttl)
 	h.plan()
 	return learnt
+}
+
+// room reports whether a node of size bytes may be kept, in the place of old where there is one.
+func (c *cache) room(old *heard, from source, size int) bool {
+	nodes, all, own := len(c.nodes)+1, c.size+size, c.from[from]
+	own.nodes, own.size = own.nodes+1, own.size+size
+	if old != nil {
+		nodes, all = nodes-1, all-old.size
+		if old.from == from {
+			own.nodes, own.size = own.nodes-1, own.size-old.size
+		}
+	}
+	return nodes <= maxNodes && all <= maxSize && (from.local() || own.nodes <= maxPerSource && own.size <= maxSizeFrom)
+}
+
+// account adds to what the cache holds from a source.
+func (c *cache) account(from source, nodes, size int) {
+	s := c.from[from]
+	s.nodes, s.size = s.nodes+nodes, s.size+size
+	c.size += size
+	if s.nodes == 0 {
+		delete(c.from, from)
+		return
+	}
+	c.from[from] = s
+}
+
+// sizeOf gives about how many bytes of memory a node takes.
+func sizeOf(n registry.Node) int {
+	const record, pair, endpoint = 256, 64, 128 // what Go takes beside the text
+	size := record + len(n.ID) + len(n.Service) + len(n.Version) + len(n.Address)
+	for k, v := range n.Metadata {
+		size += pair + len(k) + len(v)
+	}
+	for _, e := range n.Endpoints {
+		size += endpoint + len(e.Name) + sizeOfValue(e.Request) + sizeOfValue(e.Response)
+		for k, v := range e.Metadata {
+			size += pair + len(k) + len(v)
+		}
+	}
+	return size
+}
+
+func sizeOfValue(v *registry.Value) int {
+	if v == nil {
+		return 0
+	}
+	size := 80 + len(v.Name) + len(v.Type)
+	for _, field := range v.Values {
+		size += sizeOfValue(field)
+	}
+	return size
 }
 
 // plan sets when to ask next whether the node is still there: at 80, 85, 90 and 95 percent of its ttl, each time up to
@@ -100,9 +162,7 @@ func (c *cache) remove(instance string) {
 	}
 	delete(c.nodes, instance)
 	delete(c.ids, h.node.ID)
-	if c.count[h.from]--; c.count[h.from] == 0 {
-		delete(c.count, h.from)
-	}
+	c.account(h.from, -1, -h.size)
 }
 
 // expire takes away the nodes whose ttl is over, and gives them.

@@ -122,6 +122,9 @@ func (r *Registry) hear(f wire.Found, from source, now time.Time) {
 		}
 	}
 	switch {
+	case !learnt && !f.Gone && r.cache.nodes[f.Instance] == nil && !r.cache.told:
+		r.cache.told = true
+		r.log.Warn("a node is left out: too much is announced, or its id is another's", "node", f.Node.ID, "service", f.Node.Service, "nodes", len(r.cache.nodes), "bytes", r.cache.size)
 	case !learnt:
 	case f.Gone:
 		r.forget(old)

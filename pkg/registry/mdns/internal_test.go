@@ -148,8 +148,46 @@ func TestCacheLimits(t *testing.T) {
 	if len(c.nodes) != maxNodes {
 		t.Errorf("%d nodes, limit %d", len(c.nodes), maxNodes)
 	}
-	if gone := c.expire(now.Add(31 * time.Second)); len(gone) != maxNodes || len(c.nodes)+len(c.ids)+len(c.count) != 0 {
-		t.Errorf("%d expired, %d nodes, %d ids and %d sources are left", len(gone), len(c.nodes), len(c.ids), len(c.count))
+	if gone := c.expire(now.Add(31 * time.Second)); len(gone) != maxNodes || len(c.nodes)+len(c.ids)+len(c.from)+c.size != 0 {
+		t.Errorf("%d expired, %d nodes, %d ids, %d sources and %d bytes are left", len(gone), len(c.nodes), len(c.ids), len(c.from), c.size)
+	}
+}
+
+// TestCacheBytes: a small packet may inflate to a node of thousands of fields, and so may many.
+func TestCacheBytes(t *testing.T) {
+	t.Parallel()
+	bomb := func(id string) wire.Found {
+		f := found(id, "x", 80)
+		fields := make([]*registry.Value, 20_000)
+		for i := range fields {
+			fields[i] = &registry.Value{}
+		}
+		f.Node.Endpoints = []registry.Endpoint{{Name: "E", Request: &registry.Value{Values: fields}}}
+		return f
+	}
+	now, c := time.Now(), newCache()
+	liar := remote("10.0.0.5")
+	for i := range 50 {
+		f := bomb(fmt.Sprintf("n-%d", i))
+		if learnt := c.apply(f, liar, now); learnt != (i < maxSizeFrom/sizeOf(f.Node)) {
+			t.Fatalf("node %d of %d bytes: learnt %v", i, sizeOf(f.Node), learnt)
+		}
+	}
+	if c.apply(bomb("n-0"), liar, now) || !c.apply(found("other", "x", 80), remote("10.0.0.6"), now) {
+		t.Error("a renewal was taken for news, or another host is shut out")
+	}
+	if !c.apply(gone(bomb("n-0")), liar, now) || !c.apply(bomb("last"), liar, now) {
+		t.Error("a goodbye made no room")
+	}
+	for i := range 100 {
+		c.apply(bomb(fmt.Sprintf("local-%d", i)), source{}, now)
+	}
+	if c.size > maxSize || c.size < maxSize/2 {
+		t.Errorf("%d bytes, limit %d", c.size, maxSize)
+	}
+	c.expire(now.Add(time.Hour))
+	if len(c.from)+c.size != 0 {
+		t.Errorf("%d sources and %d bytes are left", len(c.from), c.size)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -35,7 +36,8 @@ func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, er
 	case err != nil && !q.standing().good:
 		return nil, err
 	case err != nil:
-		return nil, fmt.Errorf("%w: %q (and %v)", registry.ErrNotFound, service, err) // one sentinel: somebody did answer
+		why := strings.ReplaceAll(err.Error(), "registry: ", "")
+		return nil, fmt.Errorf("%w: %q (and %s)", registry.ErrNotFound, service, why) // one sentinel: somebody did answer
 	}
 	return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
 }

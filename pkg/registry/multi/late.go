@@ -3,7 +3,6 @@ package multi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -116,11 +115,14 @@ func (l *late) Watch(ctx context.Context, service string) iter.Seq2[[]registry.N
 		if err != nil && !yield(nil, err) {
 			return
 		}
+		timer := time.NewTimer(firstRetry)
+		defer timer.Stop()
 		for err != nil {
+			timer.Reset(l.pause())
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(l.pause()):
+			case <-timer.C:
 			}
 			inner, err = l.try(ctx)
 		}
@@ -147,10 +149,7 @@ func (l *late) Close() error {
 	if l.inner == nil {
 		return nil
 	}
-	if err := l.inner.Close(); err != nil {
-		return fmt.Errorf("closing: %w", err)
-	}
-	return nil
+	return l.inner.Close()
 }
 
 // open gives the member's registry, nil while it is not open.

@@ -29,6 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -84,6 +85,21 @@ type member struct {
 	register map[string]error // by node id: registrations that failed
 }
 
+// memberError is what a member said, with the member's name in the place of package registry's.
+type memberError struct {
+	member string
+	err    error
+}
+
+func (e *memberError) Error() string {
+	return e.member + ": " + strings.TrimPrefix(strings.TrimPrefix(e.err.Error(), "registry: "), e.member+": ")
+}
+
+func (e *memberError) Unwrap() error { return e.err }
+
+// said gives a member's error to a caller.
+func (m *member) said(err error) error { return fmt.Errorf("registry: %w", &memberError{m.Name, err}) }
+
 // New joins members, and owns them from here on: Close closes them, and so does New where it gives an error. It is an
 // error if none starts, or if one is badly given.
 func New(members ...Member) (*Registry, error) {
@@ -113,7 +129,7 @@ func Join(ctx context.Context, o Options, members ...Member) (*Registry, error) 
 	for i, m := range r.members {
 		if m.index = i; m.find != nil {
 			m.Registry = newLate(m.Member, m.find)
-			failed = append(failed, fmt.Errorf("%s: %w", m.Name, m.find))
+			failed = append(failed, &memberError{m.Name, m.find})
 			r.logger.Warn("registry member did not start, doing without", "member", m.Name, "error", m.find)
 		}
 	}
@@ -193,7 +209,7 @@ func (r *Registry) Close() error {
 	for i, m := range r.members {
 		closing.Go(func() {
 			if err := m.Registry.Close(); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", m.Name, err)
+				errs[i] = m.said(err)
 			}
 		})
 	}

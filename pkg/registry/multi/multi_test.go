@@ -256,7 +256,7 @@ func TestWhatOneCannotAnnounceTheOthersDoNot(t *testing.T) {
 	must(t, r.Register(t.Context(), n, 0))
 	n.ID, n.Service = "y", "greeter-of-the-north"
 	err := r.Register(t.Context(), n, 0)
-	if !errors.Is(err, registry.ErrInvalid) || !strings.HasPrefix(err.Error(), "mdns: ") {
+	if !errors.Is(err, registry.ErrInvalid) || !strings.HasPrefix(err.Error(), "registry: mdns: ") || strings.Count(err.Error(), "registry") > 1 {
 		t.Errorf("got %v", err)
 	}
 	if _, err := local.Get(t.Context(), n.Service); !errors.Is(err, registry.ErrNotFound) {

@@ -3,7 +3,6 @@ package multi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -48,7 +47,7 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 func (r *Registry) never(errs []error) error {
 	for i, err := range errs {
 		if errors.Is(err, registry.ErrConflict) || errors.Is(err, registry.ErrInvalid) {
-			return fmt.Errorf("%s: %w", r.members[i].Name, err)
+			return r.members[i].said(err)
 		}
 	}
 	return nil
@@ -60,7 +59,7 @@ func (r *Registry) outcome(ctx context.Context, id string, errs []error) error {
 	for i, err := range errs {
 		if err != nil {
 			failed++
-			errs[i] = fmt.Errorf("%s: %w", r.members[i].Name, err)
+			errs[i] = r.members[i].said(err)
 		}
 	}
 	switch {
@@ -101,7 +100,7 @@ func (r *Registry) Deregister(ctx context.Context, n registry.Node) error {
 	errs := make([]error, len(r.members))
 	r.each(func(m *member) {
 		if err := m.Registry.Deregister(ctx, n); err != nil {
-			errs[m.index] = fmt.Errorf("%s: %w", m.Name, err)
+			errs[m.index] = m.said(err)
 		}
 	})
 	failed, matters := 0, false

@@ -2,7 +2,6 @@ package multi
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -153,7 +152,7 @@ func (q *round) failures() error {
 	var errs []error
 	for i, a := range q.answers {
 		if a.err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", q.r.members[i].Name, a.err))
+			errs = append(errs, q.r.members[i].said(a.err))
 		}
 	}
 	return errors.Join(errs...)

@@ -95,7 +95,9 @@ func (t *Transport) tlsClient(host string) *tls.Config {
 
 // ask requests the upgrade and reads the answer. early is what came behind it.
 func (t *Transport) ask(ctx context.Context, nc net.Conn, addr string) (early []byte, upgraded bool, err error) {
-	if err := nc.SetDeadline(time.Now().Add(t.o.HeaderTimeout)); err != nil {
+	// As long as connecting may take: a process that is stopped is connected to all the same, and the call that has not
+	// been sent goes to another node while there is time.
+	if err := nc.SetDeadline(time.Now().Add(min(t.o.HeaderTimeout, t.o.DialTimeout))); err != nil {
 		return nil, false, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })

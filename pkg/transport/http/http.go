@@ -32,10 +32,11 @@ type Options struct {
 	MaxMessage int
 	// MaxHeader is the limit of an HTTP message's head in bytes. Default 32 KiB.
 	MaxHeader int
-	// DialTimeout bounds connecting; to a loopback address two tries of 300 ms are made at most. Default 2 s.
+	// DialTimeout bounds connecting, and then the wait for the answer to the upgrade; to a loopback address two tries of
+	// 300 ms are made at most. Default 2 s.
 	DialTimeout time.Duration
-	// HeaderTimeout bounds the TLS handshake, the reading of a request's head, and a client's wait for the answer to its
-	// upgrade. Default 5 s.
+	// HeaderTimeout bounds the TLS handshake and the reading of a request's head; no answer to an upgrade is waited for
+	// longer. Default 5 s.
 	HeaderTimeout time.Duration
 	// BodyIdle is how long no byte may come within a body or a frame's message. Default 10 s.
 	BodyIdle time.Duration

@@ -7,6 +7,13 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 )
 
+// closing is the cause of the contexts that Close ends: broker.ErrClosed without the package's name, since it stands
+// inside errors that begin with it.
+type closing struct{}
+
+func (closing) Error() string        { return "the broker was closed" }
+func (closing) Is(target error) bool { return target == broker.ErrClosed }
+
 // Gate lets a broker's methods in until it is closed, and ends those that are under way then.
 type Gate struct {
 	ctx    context.Context
@@ -27,8 +34,8 @@ func NewGate() *Gate {
 // Context ends with Close.
 func (g *Gate) Context() context.Context { return g.ctx }
 
-// Enter gives a context that ends with ctx, after broker.DefaultTimeout where ctx has no deadline, and with the cause
-// broker.ErrClosed when the gate is closed. leave is called when the method returns. The error is ErrClosed.
+// Enter gives a context that ends with ctx, after broker.DefaultTimeout where ctx has no deadline, and with a cause
+// that wraps broker.ErrClosed when the gate is closed. leave is called when the method returns. The error is ErrClosed.
 func (g *Gate) Enter(ctx context.Context) (inner context.Context, leave func(), err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -41,7 +48,7 @@ func (g *Gate) Enter(ctx context.Context) (inner context.Context, leave func(), 
 		timed, stopTimer = context.WithTimeout(ctx, broker.DefaultTimeout)
 	}
 	inner, cancel := context.WithCancelCause(timed)
-	stop := context.AfterFunc(g.ctx, func() { cancel(broker.ErrClosed) })
+	stop := context.AfterFunc(g.ctx, func() { cancel(closing{}) })
 	return inner, func() {
 		stop()
 		cancel(nil)

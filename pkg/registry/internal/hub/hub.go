@@ -13,9 +13,9 @@
 //	h.Get(service)              // sorted by id; ErrNotFound
 //	h.List()                    // sorted by service and id
 //	h.Lookup(id)                // one node
-//	h.Watch(ctx, service)       // as registry.Finder says; sets are skipped for who reads slowly, and nobody waits for him
+//	h.Watch(ctx, service)       // as registry.Finder says; a slow reader misses sets, and holds up nobody
 //	h.Snapshot(service)         // as Get or List, with the number of changes that led to it
-//	h.Subscribe(service)        // a channel that tells of changes, for who needs a select of his own
+//	h.Subscribe(service)        // a channel that tells of changes, for a caller with a select statement of its own
 //	h.Close()                   // ends the watches
 //
 // A hub keeps one node for each id. It copies the nodes that it takes; those it gives share their maps and are only read,

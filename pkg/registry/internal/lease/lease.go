@@ -69,7 +69,7 @@ func (t *Table[O]) Nodes() *hub.Hub { return t.hub }
 // Register adds, changes or renews owner's node. A ttl of zero does not lapse. The error wraps ErrInvalid or
 // ErrConflict, or is a *FullError; after Close it is ErrClosed.
 func (t *Table[O]) Register(owner O, n registry.Node, ttl time.Duration) error {
-	if err := Check(n); err != nil {
+	if _, err := Encode(n); err != nil {
 		return err
 	}
 	if ttl < 0 {
@@ -139,19 +139,20 @@ func (t *Table[O]) Close() {
 	t.hub.Close()
 }
 
-// Check validates n, and its size as a record.
-func Check(n registry.Node) error {
+// Encode validates n and gives its record. The error wraps registry.ErrInvalid, also where the record has more than
+// registry.MaxRecord bytes.
+func Encode(n registry.Node) ([]byte, error) {
 	if err := registry.Validate(n); err != nil {
-		return err
+		return nil, err
 	}
 	record, err := json.Marshal(n)
 	if err != nil {
-		return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", registry.ErrInvalid, err)
 	}
 	if len(record) > registry.MaxRecord {
-		return fmt.Errorf("%w: the record of %s has %d bytes, limit %d", registry.ErrInvalid, n.ID, len(record), registry.MaxRecord)
+		return nil, fmt.Errorf("%w: the record of %s has %d bytes, limit %d", registry.ErrInvalid, n.ID, len(record), registry.MaxRecord)
 	}
-	return nil
+	return record, nil
 }
 
 func (l *lease[O]) conflict(id string) error {
