@@ -267,7 +267,7 @@ func want(f cli.Flag) string {
 	case *cli.DurationFlag:
 		return "a duration, such as 500ms, 2s or 1m"
 	case *cli.IntFlag:
-		return "a whole number"
+		return "a whole number, 0 or more"
 	case *cli.Float64Flag:
 		return "a number"
 	}

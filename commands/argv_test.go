@@ -78,7 +78,7 @@ func TestTakeApartMistakes(t *testing.T) {
 		"no value before --":   {"call x --data -- y", `flag --data needs a value: text`},
 		"bad duration":         {"call x --timeout soon", `flag --timeout: "soon" is not a duration, such as 500ms, 2s or 1m`},
 		"negative duration":    {"call x --timeout=-2s", `flag --timeout: "-2s" is not a duration, such as 500ms, 2s or 1m`},
-		"bad number":           {"call x -n many", `flag -n: "many" is not a whole number`},
+		"bad number":           {"call x -n many", `flag -n: "many" is not a whole number, 0 or more`},
 		"bad rate":             {"call x --rate fast", `flag --rate: "fast" is not a number`},
 		"bad bool":             {"call x --include=perhaps", `flag --include: "perhaps" is not true or false`},
 		"number for run":       {"run -5", `unknown flag -5 for "micro run"`},

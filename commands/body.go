@@ -30,6 +30,7 @@ type input struct {
 	stdin       bool // the body is read from standard input
 	contentType string
 	command     string // the command line up to the body, for hints
+	unsent      string // what to say of a wrong body; empty is "nothing was sent"
 }
 
 // readInput finds out where the body comes from: the arguments, -d, or standard input. It reads files, and not yet
@@ -143,7 +144,7 @@ func (i *input) check() error {
 	if i.data[0] == '\'' {
 		return i.quoted()
 	}
-	f := usage("%s is not JSON: %s; nothing was sent", i.what, jsonReason(i.data))
+	f := usage("%s is not JSON: %s; %s", i.what, jsonReason(i.data), or(i.unsent, "nothing was sent"))
 	if c := i.data[0]; c == '{' || c == '[' {
 		return f.hint("without quotes", i.command+" name=x")
 	}

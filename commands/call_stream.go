@@ -19,6 +19,9 @@ func (c *caller) stream(ctx context.Context, listen bool) error {
 	if c.o.include {
 		return usage("%s streams: its answers have no headers for --include", c.o.endpoint)
 	}
+	if c.in.out.format == "name" && c.in.out.query == nil {
+		return usage("%s streams: its answers have no names for -o name", c.o.endpoint)
+	}
 	first, err := c.firstMessage()
 	if err != nil {
 		return err
@@ -149,6 +152,8 @@ func (c *caller) sendInput(n *int, send func([]byte) error) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, errTooLarge):
+			return usage("message %d is %s; it was not sent", *n+1, err).because(err)
 		case err != nil:
 			return usage("message %d is not JSON: %s; it was not sent", *n+1, err).because(err)
 		}

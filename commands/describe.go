@@ -96,7 +96,7 @@ func runDescribe(ctx context.Context, in *invocation) error {
 	}
 	switch {
 	case o.schema:
-		return in.print(ctx, result{value: d.schemas(o.endpoint)})
+		return in.print(ctx, result{value: d.schemas(o.endpoint), names: d.endpointNames()})
 	case o.example:
 		return in.printExamples(ctx, d)
 	}
@@ -258,19 +258,25 @@ type endpointDescription struct {
 }
 
 func (d *description) result(o describeOptions, up func(time.Time) string) result {
-	r := result{value: d, names: []string{}, text: func(w io.Writer, c palette) error { return d.draw(w, c, up) }}
+	r := result{value: d, names: d.endpointNames(), text: func(w io.Writer, c palette) error { return d.draw(w, c, up) }}
 	if o.endpoint != "" {
 		v := d.Versions[len(d.Versions)-1]
 		r.value = endpointDescription{d.Service, v.Version, v.Endpoints[0]}
 	}
+	return r
+}
+
+// endpointNames gives the endpoints of all versions.
+func (d *description) endpointNames() []string {
+	names := []string{}
 	for _, v := range d.Versions {
 		for _, e := range v.Endpoints {
-			if !slices.Contains(r.names, e.Name) {
-				r.names = append(r.names, e.Name)
+			if !slices.Contains(names, e.Name) {
+				names = append(names, e.Name)
 			}
 		}
 	}
-	return r
+	return names
 }
 
 // upSince tells since when a node runs: an age for people, a time for programs.

@@ -162,7 +162,11 @@ func (q *query) run(ctx context.Context, text []byte, yield func(any) error) err
 			if errors.As(err, &halt) && halt.Value() == nil {
 				return nil
 			}
-			if ctx.Err() != nil {
+			switch {
+			case errors.Is(ctx.Err(), context.DeadlineExceeded):
+				return fail(exitTimeout, "jq expression %q: the time ran out before it was done", q.source).because(err).
+					hint("more time", "--timeout 30s")
+			case ctx.Err() != nil:
 				return ctx.Err()
 			}
 			return fail(exitFailed, "jq expression %q: %s", q.source, err).because(err)

@@ -21,11 +21,11 @@ type exampleValue struct {
 
 // printExamples prints commands that call each endpoint of the newest version.
 func (in *invocation) printExamples(ctx context.Context, d *description) error {
-	values := []exampleValue{}
+	values, names := []exampleValue{}, []string{}
 	for _, e := range d.Versions[len(d.Versions)-1].Endpoints {
-		values = append(values, exampleOf(d.Service, e))
+		values, names = append(values, exampleOf(d.Service, e)), append(names, e.Name)
 	}
-	return in.print(ctx, result{value: values, text: func(w io.Writer, _ palette) error {
+	return in.print(ctx, result{value: values, names: names, text: func(w io.Writer, _ palette) error {
 		var b strings.Builder
 		for _, v := range values {
 			if v.Items != "" {

@@ -27,7 +27,11 @@ func (in *invocation) explainRegistry(err error) error {
 	case errors.Is(err, opener.ErrUnknown):
 		return usage("registry %q: %s", in.registryShown(), err).because(err)
 	case errIs(err, registry.ErrUnavailable, selector.ErrUnavailable, syscall.ECONNREFUSED):
-		f := fail(exitUnavailable, "registry %s is not answering: %s", in.registryPlace(), dialReason(err)).because(err)
+		place, reason := in.registryPlace(), dialReason(err)
+		f := fail(exitUnavailable, "registry %s is not answering: %s", place, strings.TrimPrefix(reason, place+" is not answering: ")).because(err)
+		if answered, found := strings.CutPrefix(reason, place+": "); found {
+			f.what = "registry " + place + ": " + answered
+		}
 		if strings.Contains(in.settings.registry, "://") {
 			f = f.hint("start one", "micro registry")
 		}
@@ -73,9 +77,12 @@ func (in *invocation) explain(ctx context.Context, err error) error {
 	case remote:
 		return remoteFailure(ce, st).because(err)
 	case errIs(ce.Err, context.DeadlineExceeded, syscall.ETIMEDOUT) || st != nil && st.Code == status.DeadlineExceeded:
-		return timeoutFailure(ce).because(err)
+		return timeoutFailure(ce, in.timeout).because(err)
 	case errors.Is(ce.Err, transport.ErrTooLarge):
 		return usage("%s: the request is too large: %s", what(ce), trimPackage(ce.Err.Error())).because(err)
+	}
+	if hungUp(ce.Err) {
+		return withNode(fail(exitUnavailable, "%s: the node closed the connection before the answer was whole", what(ce)).because(err), ce)
 	}
 	f := fail(codeOf(ce.Err), "%s: %s", what(ce), dialReason(ce.Err)).because(err)
 	return withNode(f, ce)
@@ -203,8 +210,12 @@ func remoteFailure(ce *client.Error, st *status.Error) *failure {
 	return withNode(f, ce)
 }
 
-func timeoutFailure(ce *client.Error) *failure {
-	f := fail(exitTimeout, "%s: no answer within %s", what(ce), ce.Elapsed.Round(time.Millisecond))
+// timeoutFailure is that of a call whose time ran out. The system may have had less patience than we.
+func timeoutFailure(ce *client.Error, within time.Duration) *failure {
+	if errors.Is(ce.Err, syscall.ETIMEDOUT) {
+		within = ce.Elapsed.Round(time.Millisecond)
+	}
+	f := fail(exitTimeout, "%s: no answer within %s", what(ce), within)
 	return withNode(f, ce).hint("more time", "--timeout 30s")
 }
 

@@ -3,6 +3,7 @@ package commands_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,8 @@ func TestFailures(t *testing.T) {
 		{"list --timeout", nil, "ok", 2, `error: flag --timeout needs a value: a duration, such as 500ms, 2s or 1m`},
 		{"list --color sometimes", nil, "ok", 2, `error: flag --color: "sometimes" is not one of auto, always, never`},
 		{"list --registry etc://x", nil, "ok", 2, `error: registry "etc://x": unknown scheme "etc", known: default, http, local, memory`},
+		{"list --registry 127.0.0.1:8000", nil, "ok", 2, `error: registry "127.0.0.1:8000": want a name or a URL`},
+		{"list --registry localhost:8000", nil, "ok", 2, `error: registry "localhost:8000": want a name or a URL`},
 		{"list --transport pigeon nodes --health", nil, "ok", 2, `error: transport "pigeon": unknown scheme "pigeon", known: http`},
 		{"list", nil, "down", 4, `error: registry default is not answering: connection refused`},
 		{"list --registry http://127.0.0.1:8000", nil, "down", 4, `error: registry 127.0.0.1:8000 is not answering: connection refused`},
@@ -105,6 +108,7 @@ func TestHints(t *testing.T) {
 		"describe greeter Say.Helo": "  did you mean: Say.Hello        all: micro list endpoints greeter",
 		"list --outptu json":        "  did you mean: --output         all flags: micro list --help",
 		"list -o jsno":              "  did you mean: -o json",
+		"list --registry reg:8000":  "  did you mean: --registry http://reg:8000",
 	}
 	if slices.Contains(commands.Shown(), "call") {
 		hints["cal greeter"] = "  did you mean: call"
@@ -141,6 +145,21 @@ func TestHostileRecord(t *testing.T) {
 			return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r == '\u202e' || r == '\u200b' || r == '\ufffd'
 		}); i >= 0 || out == "" {
 			t.Errorf("micro %s lets %q through: %q", args, out[max(i, 0):min(len(out), max(i, 0)+4)], out)
+		}
+	}
+}
+
+// TestRegistryToldOnce holds that a registry's address is told once, and that a server that answers is not called silent.
+func TestRegistryToldOnce(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[string]string{
+		"h:1 is not answering: it ended the watch":     "error: registry h:1 is not answering: it ended the watch\n",
+		"h:1: the answer is none of a registry server": "error: registry h:1: the answer is none of a registry server\n",
+	} {
+		w := newWorld(t)
+		w.fault = fmt.Errorf("%w: %s", registry.ErrUnavailable, reason)
+		if got := w.run(t, pipe, nil, "list", "--registry", "http://h:1"); got.code != 4 || !strings.HasPrefix(got.stderr, want) {
+			t.Errorf("exit %d, %q, want %q", got.code, got.stderr, want)
 		}
 	}
 }

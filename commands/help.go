@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -114,6 +115,10 @@ func commandHelp(b *bytes.Buffer, c palette, path []string, cmd, root *command) 
 	}
 	fmt.Fprintf(b, "\n%s\n", c.head("Flags of every command"))
 	writeFlags(b, root.flags)
+	if len(cmd.formats) > 0 {
+		fmt.Fprintf(b, "\n%s\n", c.head("Further forms of output"))
+		writePairs(b, furtherForms(cmd.formats))
+	}
 	if len(cmd.aliases) > 0 {
 		fmt.Fprintf(b, "\n%s\n  %s\n", c.head("Also called"), strings.Join(cmd.aliases, ", "))
 	}
@@ -150,9 +155,42 @@ func writeFlags(b *bytes.Buffer, flags []cli.Flag) {
 		if v := placeholder(f); v != "" {
 			left += " " + v
 		}
-		pairs = append(pairs, [2]string{left, strings.ReplaceAll(d.GetUsage(), "`", "")})
+		usage := strings.ReplaceAll(d.GetUsage(), "`", "")
+		if v := defaultOf(f); v != "" && !strings.Contains(usage, "(default") {
+			usage += " (default " + v + ")"
+		}
+		pairs = append(pairs, [2]string{left, usage})
 	}
 	writePairs(b, pairs)
+}
+
+// defaultOf is the value of a flag that is not given; empty is none.
+func defaultOf(f cli.Flag) string {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		return f.Value
+	case *cli.IntFlag:
+		if f.Value != 0 {
+			return strconv.Itoa(f.Value)
+		}
+	case *cli.DurationFlag:
+		if f.Value != 0 {
+			return f.Value.String()
+		}
+	}
+	return ""
+}
+
+// furtherForms are the forms of output that only some commands have.
+func furtherForms(formats []string) (pairs [][2]string) {
+	for _, f := range formats {
+		meaning := "the bodies alone, as they came"
+		if f == "pretty" {
+			meaning = "what a terminal gets, in a pipe too"
+		}
+		pairs = append(pairs, [2]string{"-o " + f, meaning})
+	}
+	return pairs
 }
 
 // writePairs writes two columns; a left part that is very long does not push the others' right parts away.

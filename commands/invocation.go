@@ -89,19 +89,24 @@ func (in *invocation) say(format string, args ...any) {
 const patience = 300 * time.Millisecond
 
 // waiting tells what is waited for, on a terminal, when it takes longer than patience. The caller calls done when it
-// goes on; then the line is wiped.
+// goes on; then the line is wiped, where the terminal can do that.
 func (in *invocation) waiting(format string, args ...any) (done func()) {
 	if !in.StderrTTY || in.quiet {
 		return func() {}
 	}
 	text := terminal.Line(fmt.Sprintf(format, args...))
 	var ended, shown bool
+	dumb := in.env("TERM") == "dumb"
 	timer := time.AfterFunc(patience, func() {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		if !ended {
-			io.WriteString(in.Stderr, in.err.faint("waiting for "+text+" ..."))
-			shown = true
+			line := in.err.faint("waiting for " + text + " ...")
+			if dumb {
+				line += "\n"
+			}
+			io.WriteString(in.Stderr, line)
+			shown = !dumb
 		}
 	})
 	return func() {

@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"iter"
 	"net"
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,6 +245,17 @@ func TestTimeoutAndInterrupt(t *testing.T) {
 	if !strings.HasPrefix(l.stderr.String(), "waiting for registry default ...\r\x1b[K") {
 		t.Errorf("nobody says what is waited for: %q", l.stderr)
 	}
+	env := d.Env
+	d.Env = func(name string) (string, bool) {
+		if name == "TERM" {
+			return "dumb", true
+		}
+		return env(name)
+	}
+	l = start(t, d)
+	if code := l.end(t); code != 5 || !strings.HasPrefix(l.stderr.String(), "waiting for registry default ...\nerror: ") {
+		t.Errorf("a dumb terminal: exit %d, %q", code, l.stderr)
+	}
 	d.Args = []string{"list"}
 	l = start(t, d)
 	until(t, l.stderr, "waiting for")
@@ -329,14 +343,16 @@ func TestExplain(t *testing.T) {
 		"denied":       {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(403, ""), Attempts: hello}, 7, "error: greeter Say.Hello: 403 Forbidden\n"},
 		"overloaded":   {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(429, "full"), Attempts: hello}, 4, "error: greeter Say.Hello: 429 Too Many Requests: full\n"},
 		"handler slow": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(504, ""), Attempts: hello}, 5, "error: greeter Say.Hello: 504 Gateway Timeout\n"},
-		"time ran out": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: context.DeadlineExceeded, Attempts: hello, Elapsed: 5 * time.Second}, 5,
-			"error: greeter Say.Hello: no answer within 5s\n  node greeter-7f3a greeter-7f3a:1 · 5s\n  more time: --timeout 30s\n"},
+		"time ran out": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: context.DeadlineExceeded, Attempts: hello, Elapsed: 4999 * time.Millisecond}, 5,
+			"error: greeter Say.Hello: no answer within 5s\n  node greeter-7f3a greeter-7f3a:1 · 4.999s\n  more time: --timeout 30s\n"},
 		"nobody": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: refused, Attempts: orders}, 4,
 			"error: no node of \"orders\" answered (2 tried)\n  orders-7f3a 10.0.0.4:41233  not sent\n  dial: refused\n  orders-91bc 10.0.0.9:40110  another service has the port: this is other, not orders\n  how they are: micro list nodes orders --health\n"},
 		"none matches": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: selector.ErrNoneMatch}, 3,
 			"error: no node of \"orders\" matches (1 node known)\n  orders-7f3a 10.0.0.4:41233  version 2.0.1\n  all: micro list nodes orders\n"},
 		"too large":     {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: transport.ErrTooLarge, Attempts: orders}, 2, "error: orders Orders.Get: the request is too large: message too large\n"},
 		"registry away": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: selector.ErrUnavailable}, 4, "error: registry default is not answering: registry unavailable\n"},
+		"killed":        {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: io.ErrUnexpectedEOF, Attempts: hello}, 4, "error: greeter Say.Hello: the node closed the connection before the answer was whole\n  node greeter-7f3a"},
+		"reset":         {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: fmt.Errorf("read: %w", syscall.ECONNRESET), Attempts: hello}, 4, "error: greeter Say.Hello: the node closed the connection before the answer was whole\n  node greeter-7f3a"},
 		"cut off":       {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: net.ErrClosed, Attempts: hello}, 1, "error: greeter Say.Hello: use of closed network connection\n"},
 	} {
 		t.Run(name, func(t *testing.T) {

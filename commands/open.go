@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/url"
+	"strconv"
 
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/broker"
@@ -118,8 +120,17 @@ func (in *invocation) openFailed(what, name string, err error) error {
 		return fail(exitUnavailable, "broker %s is not answering: %s", redacted(name), dialReason(err)).because(err)
 	case errIs(err, context.Canceled, context.DeadlineExceeded):
 		return err
+	case what == "registry" && isHostPort(name):
+		return usage("registry %q: want a name or a URL", name).because(err).hint("did you mean", "--registry http://"+name)
 	case errors.Is(err, opener.ErrUnknown):
 		return usage("%s %q: %s", what, redacted(name), err).because(err).hint("more", "micro help environment")
 	}
 	return usage("%s %q: %s", what, redacted(name), trimPackage(err.Error())).because(err)
+}
+
+// isHostPort reports whether a setting is an address that lacks a scheme.
+func isHostPort(name string) bool {
+	host, port, err := net.SplitHostPort(name)
+	_, numErr := strconv.ParseUint(port, 10, 16)
+	return err == nil && numErr == nil && host != ""
 }

@@ -27,6 +27,8 @@ func TestForms(t *testing.T) {
 		{"list services orders -o tsv", tty, "orders\t2.0.1\t1\t2\thttp\t2026-11-20T12:02:11Z\n"},
 		{"list -o name", tty, "greeter\norders\n"},
 		{"list endpoints orders -o name", pipe, "orders/Orders.Get\norders/Orders.Put\n"},
+		{"describe greeter --schema json --version 1.4.0 -o name", pipe, "Say.Chat\nSay.Count\nSay.Hello\n"},
+		{"describe greeter Say.Hello --example -o name", pipe, "Say.Hello\n"},
 		{"list topics -o name", pipe, "topic\nuser.created\n"},
 		{"list services orders -o jsonl", pipe, `{"name":"orders","version":"2.0.1","nodes":1,"endpoints":2,"transport":"http","protocol":"mucp","started":"2026-11-20T12:02:11Z"}` + "\n"},
 		{"list services orders -o yaml", pipe, "- name: orders\n  version: 2.0.1\n  nodes: 1\n  endpoints: 2\n  transport: http\n  protocol: mucp\n  started: \"2026-11-20T12:02:11Z\"\n"},

@@ -128,6 +128,11 @@ func newCheck(h server.Health, took time.Duration, err error) check {
 	return check{status: broken, detail: dialReason(err), err: err}
 }
 
+// hungUp reports whether the other side closed the connection, or its system did when its process had ended.
+func hungUp(err error) bool {
+	return errIs(err, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE)
+}
+
 // dialReason says in a word why a node cannot be reached.
 func dialReason(err error) string {
 	switch {
@@ -135,7 +140,7 @@ func dialReason(err error) string {
 		return "connection refused"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case hungUp(err):
 		return "it closed the connection"
 	}
 	var ce *client.Error

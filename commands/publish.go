@@ -16,6 +16,7 @@ import (
 	"github.com/cb02dfca/micro/internal/terminal"
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/status"
 )
 
 func newPublish() *command {
@@ -38,7 +39,7 @@ func newPublish() *command {
 			&cli.StringFlag{Name: "rate", Usage: "send at most `R` messages: 10/s (or 10), 100/m"},
 			&cli.BoolFlag{Name: "require-subscriber", Usage: "fail where nobody takes a message"},
 		},
-		exits: []exitCode{exitUnavailable, exitTimeout, exitRemote, exitPartly},
+		exits: []exitCode{exitUnavailable, exitTimeout, exitRemote, exitDenied, exitPartly},
 		run:   runPublish,
 	}
 }
@@ -95,7 +96,11 @@ func runPublish(ctx context.Context, in *invocation) error {
 	}
 	if err != nil {
 		var f *failure
-		if p.messages > 0 && !(errors.As(err, &f) && f.code == exitUsage) {
+		switch {
+		case p.messages == 0:
+		case errors.As(err, &f) && f.code == exitUsage: // of a line
+			f.line("published before it: %s", plural(p.messages, "message"))
+		default:
 			_ = p.print(context.WithoutCancel(ctx)) // what was done before; the error is what is told
 		}
 		return err
@@ -180,6 +185,9 @@ func (p *publication) sendLines(ctx context.Context, r io.Reader, count int) err
 				continue
 			}
 			i := input{what: "line " + strconv.Itoa(n), data: line, contentType: or(p.header.contentType, contentJSON), command: "micro publish " + p.topic}
+			if p.messages > 0 {
+				i.unsent = "it was not sent"
+			}
 			if err := i.check(); err != nil {
 				return err
 			}
@@ -350,6 +358,12 @@ func deliveryCode(err error) exitCode {
 		return exitUnavailable
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitTimeout
+	}
+	var st *status.Error
+	if errors.As(err, &st) { // as call tells it
+		if code := codeOfStatus(st); code == exitUnavailable || code == exitTimeout || code == exitDenied {
+			return code
+		}
 	}
 	return exitRemote
 }

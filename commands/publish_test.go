@@ -94,6 +94,11 @@ func TestPublishFailures(t *testing.T) {
 	t.Parallel()
 	good := func(context.Context, *broker.Message) error { return nil }
 	bad := func(context.Context, *broker.Message) error { return status.New(status.Internal, "no\x1b[2J") }
+	remote := func(code status.Code) broker.Handler {
+		return func(context.Context, *broker.Message) error {
+			return &status.Error{ID: "t-1", Code: code, Detail: "no", Remote: true}
+		}
+	}
 	for name, c := range map[string]struct {
 		handlers []broker.Handler
 		line     string
@@ -106,7 +111,10 @@ func TestPublishFailures(t *testing.T) {
 		"many":      {[]broker.Handler{bad}, "publish t -n 7", 6, `published to "t": 7 messages, 14 B  -> 0 subscribers, 7 failed`, "warning: and 2 failures more\n"},
 		"away":      {[]broker.Handler{func(context.Context, *broker.Message) error { return broker.ErrUnavailable }}, "publish t", 4, `published to "t": 1 message, 2 B ({})  -> 0 subscribers, 1 failed`, "warning: "},
 		"too slow":  {[]broker.Handler{func(ctx context.Context, _ *broker.Message) error { <-ctx.Done(); return ctx.Err() }}, "publish t --timeout 50ms", 5, `published to "t": 1 message, 2 B ({})  -> 0 subscribers, 1 failed`, "did not answer in time"},
-		"line":      {[]broker.Handler{good}, "publish t -l", 2, ``, "error: line 2 is not JSON: invalid character 'x' looking for beginning of value; nothing was sent\n"},
+		"line":      {[]broker.Handler{good}, "publish t -l", 2, ``, "error: line 2 is not JSON: invalid character 'x' looking for beginning of value; it was not sent\n  published before it: 1 message\n"},
+		"gone":      {[]broker.Handler{remote(503)}, "publish t", 4, `published to "t": 1 message, 2 B ({})  -> 0 subscribers, 1 failed`, "warning: "},
+		"slow":      {[]broker.Handler{remote(504)}, "publish t", 5, `published to "t": 1 message, 2 B ({})  -> 0 subscribers, 1 failed`, "warning: "},
+		"denied":    {[]broker.Handler{remote(403)}, "publish t", 7, `published to "t": 1 message, 2 B ({})  -> 0 subscribers, 1 failed`, "warning: "},
 		"listeners": {[]broker.Handler{good, good}, "publish t --require-subscriber", 0, `published to "t": 1 message, 1 B (1)  -> 2 subscribers`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,6 +49,14 @@ func (in *invocation) whileRead(ctx context.Context) (_ context.Context, stop fu
 	}
 }
 
+// unlessUnread gives err, unless it came of there being nobody who reads standard output any more: that is a good end.
+func unlessUnread(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errReaderGone) || brokenPipe(err) {
+		return nil
+	}
+	return err
+}
+
 // brokenPipe reports whether err says that nobody reads standard output. On Windows it is ERROR_BROKEN_PIPE or
 // ERROR_NO_DATA.
 func brokenPipe(err error) bool {

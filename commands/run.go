@@ -12,6 +12,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/program"
 	"github.com/cb02dfca/micro/internal/suggest"
+	"github.com/cb02dfca/micro/internal/terminal"
 )
 
 func newRun() *command {
@@ -178,7 +179,7 @@ func (s *serving) folder(dir string) error {
 	case len(entries) == 0:
 		f := fail(exitNoTarget, "%s holds no executable", dir)
 		for _, n := range notes {
-			f = f.line("%s: %s", n.File, n.Reason)
+			f = f.line("%s: %s", terminal.Line(n.File), n.Reason)
 		}
 		return f.hint("each is an endpoint", "chmod +x "+filepath.Join(dir, "Say.Hello"))
 	}

@@ -41,7 +41,7 @@ func (r *runner) ready(ctx context.Context) error {
 	}
 	slices.Sort(v.Topics)
 	for _, note := range r.plan.notes {
-		r.in.warn("  %s is not served: it %s", note.File, note.Reason)
+		r.in.warn("  %s is not served: it %s", terminal.Line(note.File), note.Reason)
 	}
 	if r.plan.demo {
 		r.in.warn("nothing to serve in this folder: serving the demo, builtin:greeter")

@@ -46,6 +46,9 @@ type runner struct {
 func newRunner(ctx context.Context, in *invocation, plan *serving) (_ *runner, err error) {
 	r := &runner{in: in, plan: plan, timeout: callTimeout(in), grace: in.flags.Duration("grace"),
 		version: or(in.flags.String("version"), "latest"), node: plan.name + "-" + randomHex()}
+	if in.flags.IsSet("concurrency") && in.flags.Int("concurrency") == 0 {
+		return nil, usage("flag --concurrency: 0 is not 1 or more")
+	}
 	r.log = slog.New(&runLog{in: in, name: plan.name})
 	if r.gate, err = program.NewGate(in.flags.Int("concurrency"), in.flags.Int("queue")); err != nil {
 		return nil, usage("%s", trimProgram(err)).because(err)
@@ -254,7 +257,7 @@ func (r *runner) runProgram(ctx context.Context, p *program.Program, c *server.C
 	case err != nil:
 		level, text = slog.LevelWarn, err.Error()
 	}
-	r.log.LogAttrs(ctx, level, text, slog.String("endpoint", or(req.Endpoint, req.Topic)), slog.String("request", req.ID),
+	r.log.LogAttrs(ctx, level, text, slog.String("endpoint", req.Endpoint), slog.String("topic", req.Topic), slog.String("request", req.ID),
 		slog.Duration("took", r.in.Now().Sub(start).Round(10*time.Microsecond)))
 	return rsp, err
 }
@@ -276,8 +279,17 @@ func randomHex() string {
 // run serves until ctx ends, or the one call of --once is over.
 func (r *runner) run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
-		if n, _ := r.gate.Load(); n > 0 {
+		switch n, _ := r.gate.Load(); n {
+		case 0:
+		case 1:
+			r.in.warn("stopping when 1 running call has ended; Ctrl-C again leaves at once")
+		default:
 			r.in.warn("stopping when %d running calls have ended; Ctrl-C again leaves at once", n)
+		}
+	})()
+	defer beforeLeaving(ctx, func() {
+		for _, p := range r.programs {
+			p.Kill()
 		}
 	})()
 	err := r.life.Run(ctx)

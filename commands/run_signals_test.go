@@ -47,7 +47,7 @@ func TestRunSignals(t *testing.T) {
 				t.Fatal(err)
 			}
 			started := fifo + ".started"
-			slow := handlerFile(t, "slow.sh", `echo $$ >`+started, `read line <`+fifo, `echo 1`)
+			slow := handlerFile(t, "slow.sh", `sleep 600 >/dev/null 2>&1 &`, `echo $! >`+started+`.child`, `echo $$ >`+started, `read line <`+fifo, `echo 1`)
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRunProcess$")
 			cmd.Env = append(os.Environ(), "RUN_PROCESS=run "+slow)
 			var stderr lockedBuffer
@@ -85,6 +85,7 @@ func TestRunSignals(t *testing.T) {
 				<-answered
 				if _, err := os.Stat("/proc/self/stat"); err == nil { // only Linux has a parent-death signal
 					runEventually(t, "the handler is gone", func() bool { return !alive(t, started) })
+					runEventually(t, "what it started is gone", func() bool { return !alive(t, started+".child") })
 				}
 				return
 			}

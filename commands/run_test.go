@@ -285,6 +285,10 @@ func TestRunFails(t *testing.T) {
 	if err := os.WriteFile(goFile, []byte("package main\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	odd := t.TempDir()
+	if err := os.WriteFile(filepath.Join(odd, "new\nline\x1b[2J"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	ok := handlerFile(t, "ok", ":")
 	for name, test := range map[string]struct {
 		args []string
@@ -294,6 +298,7 @@ func TestRunFails(t *testing.T) {
 		"not there":             {[]string{filepath.Join(dir, "none")}, 127, []string{"not found", "none"}},
 		"not in PATH":           {[]string{"--", "no-such-program-anywhere"}, 127, []string{"not in PATH"}},
 		"not executable":        {[]string{plain}, 126, []string{plain + " is not executable", "chmod +x " + plain, "micro run -- python3 " + plain}},
+		"hostile file name":     {[]string{odd}, 127, []string{`new\x0aline\x1b[2J: is not executable`}},
 		"folder of nothing":     {[]string{dir}, 127, []string{"holds no executable", "plain.py: is not executable"}},
 		"built-in of no name":   {[]string{"builtin:greter"}, 2, []string{"builtin:greeter"}},
 		"a server":              {[]string{"http://127.0.0.1:1"}, 2, []string{"adopted"}},
@@ -311,6 +316,7 @@ func TestRunFails(t *testing.T) {
 		"endpoint of nothing":   {[]string{"--endpoint", "A.B"}, 2, []string{"NAME=TARGET"}},
 		"topic that is none":    {[]string{ok, "--subscribe", "a b"}, 2, []string{"topic"}},
 		"concurrency":           {[]string{ok, "--concurrency", "-1"}, 2, []string{"concurrency"}},
+		"no concurrency":        {[]string{ok, "--concurrency", "0"}, 2, []string{"flag --concurrency: 0 is not 1 or more"}},
 		"queue":                 {[]string{ok, "--queue", "-1"}, 2, []string{"queue"}},
 		"meta":                  {[]string{ok, "--meta", "x"}, 2, []string{"KEY=VALUE"}},
 		"environment":           {[]string{ok, "--env", "MICRO_ENDPOINT=x"}, 2, []string{"MICRO_ENDPOINT"}},
@@ -380,6 +386,9 @@ func TestRunSubscribes(t *testing.T) {
 	}
 	if publish().Err() == nil {
 		t.Error("a handler that failed has acknowledged")
+	}
+	if !strings.Contains(r.stderr.String(), "exited with status 69 topic=orders.created request=") {
+		t.Errorf("the log does not name the topic:\n%s", r.stderr.String())
 	}
 	if strings.Contains(r.stderr.String(), "endpoints") {
 		t.Errorf("it serves an endpoint that nobody asked for:\n%s", r.stderr.String())

@@ -63,6 +63,13 @@ func runStats(ctx context.Context, in *invocation) error {
 		}
 		return nil
 	}
+	return in.watchStats(ctx)
+}
+
+// watchStats prints the stats again and again, until ctx ends.
+func (in *invocation) watchStats(ctx context.Context) error {
+	ctx, stop := in.whileRead(ctx)
+	defer stop()
 	out := in.out.stream(statsTable(nil).heads)
 	interval := max(in.flags.Duration("interval"), 100*time.Millisecond)
 	for {
@@ -72,13 +79,13 @@ func runStats(ctx context.Context, in *invocation) error {
 		}
 		switch {
 		case interrupted(ctx):
-			return out.close()
+			return unlessUnread(ctx, out.close())
 		case err != nil:
-			return err
+			return unlessUnread(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
-			return out.close()
+			return unlessUnread(ctx, out.close())
 		case <-time.After(interval):
 		}
 	}

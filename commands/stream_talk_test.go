@@ -53,6 +53,7 @@ func TestStreamForms(t *testing.T) {
 		"raw":               {"stream greeter Say.Count times=1 -o raw", "", 0, "{\"n\":1}\n", ""},
 		"not JSON": {"stream greeter Say.Chat", `{"name":"a"} x`, 2, "{\"msg\":\"Hello a\"}\n",
 			"error: message 2 is not JSON: invalid character 'x' looking for beginning of value; it was not sent\n"},
+		"too large":    {"stream greeter Say.Chat", `{"name":"a"} "` + strings.Repeat("x", 9<<20) + `"`, 2, "{\"msg\":\"Hello a\"}\n", "error: message 2 is larger than 4 MiB, the most that a message carries; it was not sent\n"},
 		"cut off":      {"stream greeter Say.Chat", `{"name":"a"} {`, 2, "{\"msg\":\"Hello a\"}\n", "error: message 2 is not JSON: it is cut off; it was not sent\n"},
 		"does not fit": {"stream greeter Say.Chat", `{"name":"a"} {"nme":1}`, 2, "{\"msg\":\"Hello a\"}\n", "error: message 2 does not fit Say.Chat (request); it was not sent\n"},
 		"fails":        {"stream greeter Say.Count times=1 name=fail", "", 6, "{\"n\":1}\n", "error: greeter Say.Count: 400 Bad Request: cannot count further\n"},

@@ -145,7 +145,9 @@ func (s *subscriber) subscribe(ctx context.Context) ([]broker.Subscription, erro
 func (s *subscriber) announce() {
 	var topics []string
 	for _, t := range s.in.args {
-		topics = append(topics, `"`+t+`"`)
+		if quoted := `"` + t + `"`; !slices.Contains(topics, quoted) {
+			topics = append(topics, quoted)
+		}
 	}
 	queue := ""
 	if q := s.in.flags.String("queue"); q != "" {

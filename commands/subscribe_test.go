@@ -105,7 +105,8 @@ func TestSubscribeReaderGone(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("only the next write tells there")
 	}
-	for name, args := range map[string][]string{"subscribe": {"subscribe", "topic"}, "stream": {"stream", "greeter", "Say.Chat"}} {
+	for name, args := range map[string][]string{"subscribe": {"subscribe", "topic"}, "stream": {"stream", "greeter", "Say.Chat"},
+		"list": {"list", "-w"}, "stats": {"stats", "-w", "--interval", "1h"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)

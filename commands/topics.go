@@ -20,7 +20,7 @@ var exitMeanings = [...]struct {
 	code    exitCode
 	meaning string
 }{
-	{exitOK, "done; also the clean end of run, registry and subscribe on Ctrl-C"},
+	{exitOK, "done; also the clean end of run, registry, subscribe and --watch on Ctrl-C"},
 	{exitFailed, "failed in a way that no other code tells"},
 	{exitUsage, "wrong command line, or a body that is no JSON or does not fit the endpoint; nothing was sent"},
 	{exitNotFound, "no such service, endpoint, node or topic"},
@@ -85,6 +85,10 @@ const outputTopic = `Output
   -o jsonl   one JSON object a line
   -o yaml    YAML
   -o name    the names alone, one a line
+  -o tsv     what a pipe gets, on a terminal too
+
+  -o raw     the bodies alone, as they came (call, stream and subscribe)
+  -o pretty  what a terminal gets, in a pipe too (subscribe)
 
   -q JQ applies a jq expression to the JSON form. Strings print raw:
 

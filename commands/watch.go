@@ -20,6 +20,8 @@ func watchList(ctx context.Context, in *invocation, o listOptions) error {
 		ctx, cancel = in.deadline(ctx)
 		defer cancel()
 	}
+	ctx, stop := in.whileRead(ctx)
+	defer stop()
 	r, err := in.openRegistry(ctx)
 	if err != nil {
 		return err
@@ -39,11 +41,11 @@ func watchList(ctx context.Context, in *invocation, o listOptions) error {
 		case err == nil:
 			down = false
 			if err := w.show(ctx, nodes); err != nil {
-				return err
+				return unlessUnread(ctx, err)
 			}
 		}
 	}
-	return w.out.close()
+	return unlessUnread(ctx, w.out.close())
 }
 
 // watched is the service to watch; empty is all.

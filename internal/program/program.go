@@ -37,7 +37,8 @@ const (
 	MaxLine = 64 << 10
 	// MaxDetail is the limit of what standard error gives to the caller, in bytes.
 	MaxDetail = 512
-	// LogRate is how many bytes of standard error a program logs in a second. Beyond it one line of a hundred is logged.
+	// LogRate is how many bytes of standard error a program logs in a second; each line counts 64 bytes more than it has.
+	// Beyond it one line of a hundred is logged.
 	LogRate = 5 << 20
 )
 
@@ -206,7 +207,7 @@ func (p *Program) Close(ctx context.Context) error {
 	case <-ended:
 	case <-ctx.Done():
 		err = ctx.Err()
-		p.killAll()
+		p.Kill()
 		<-ended // SIGKILL cannot be refused
 	}
 	if first {
@@ -215,7 +216,8 @@ func (p *Program) Close(ctx context.Context) error {
 	return err
 }
 
-func (p *Program) killAll() {
+// Kill ends the groups of the running calls, and does not wait for their end.
+func (p *Program) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.live {

@@ -179,21 +179,27 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogFlood: a handler that logs without end is never held up, and what it logs is bounded.
+// TestLogFlood: a handler that logs without end is never held up, and what it logs is bounded: also where its lines are
+// so short that the most of a log is what stands beside them.
 func TestLogFlood(t *testing.T) {
 	t.Parallel()
-	r := newRecords()
-	line := strings.Repeat("x", 1023)
-	p := open(t, program.Options{Path: script(t, `yes `+line+` | head -c 33554432 >&2; echo 1`), Logger: logger(r)})
-	start := time.Now()
-	got, err := p.Run(t.Context(), program.Request{})
-	if err != nil || string(got.Body) != "1" {
-		t.Fatalf("got %q, %v", got.Body, err)
-	}
-	seconds := int(time.Since(start)/time.Second) + 2
-	const all, perSecond = 32 << 10, 5 << 10
-	if n, limit := len(r.all()), seconds*(perSecond+1)+all/100+1; n > limit || n < perSecond {
-		t.Errorf("logged %d lines of %d in %d s, want %d to %d", n, all, seconds, perSecond, limit)
+	const cost = 64 // of a line, beside its length
+	for name, test := range map[string]struct{ length, all int }{"long lines": {1023, 32 << 10}, "short lines": {5, 1 << 20}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := &records{make(chan string, test.all)}
+			line, size := strings.Repeat("x", test.length), strconv.Itoa(test.all*(test.length+1))
+			p := open(t, program.Options{Path: script(t, `yes `+line+` | head -c `+size+` >&2; echo 1`), Logger: logger(r)})
+			start := time.Now()
+			got, err := p.Run(t.Context(), program.Request{})
+			if err != nil || string(got.Body) != "1" {
+				t.Fatalf("got %q, %v", got.Body, err)
+			}
+			seconds, perSecond := int(time.Since(start)/time.Second)+2, program.LogRate/(test.length+cost)
+			if n, limit := len(r.all()), seconds*(perSecond+1)+test.all/100+1; n > limit || n < perSecond {
+				t.Errorf("logged %d lines of %d in %d s, want %d to %d", n, test.all, seconds, perSecond, limit)
+			}
+		})
 	}
 }
 
@@ -266,7 +272,7 @@ func TestEndpointOf(t *testing.T) {
 	t.Parallel()
 	for file, want := range map[string]string{
 		"Say.Hello": "Say.Hello", "Say.Hello.sh": "Say.Hello", "Say.Hello.PY": "Say.Hello", "hello": "hello", "hello.sh": "hello",
-		"Say.hello": "Say.hello", "a.tar.gz": "a.tar.gz",
+		"Say.hello": "Say.hello", "a.tar.gz": "a.tar.gz", "Data.Out": "Data.Out", "Data.out": "Data", "plot.R": "plot",
 	} {
 		if got := program.EndpointOf(file); got != want {
 			t.Errorf("EndpointOf(%q) = %q, want %q", file, got, want)

@@ -108,10 +108,14 @@ func executable(path string, info fs.FileInfo) bool {
 }
 
 // EndpointOf gives the name of a file without the extension of a script or program. Another ending is part of the name,
-// as Hello is of Say.Hello.
+// as Hello is of Say.Hello, and so is one in mixed case, as Out is of Data.Out.
 func EndpointOf(file string) string {
 	ext := filepath.Ext(file)
-	switch strings.ToLower(ext) {
+	lower := strings.ToLower(ext)
+	if ext != lower && ext != strings.ToUpper(ext) && runtime.GOOS != "windows" { // whose programs all have one
+		return file
+	}
+	switch lower {
 	case ".sh", ".bash", ".zsh", ".fish", ".ps1", ".py", ".rb", ".pl", ".php", ".lua", ".js", ".mjs", ".cjs", ".ts", ".tcl",
 		".awk", ".jq", ".r", ".exe", ".com", ".bat", ".cmd", ".bin", ".out":
 		return strings.TrimSuffix(file, ext)

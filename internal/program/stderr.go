@@ -12,6 +12,10 @@ import (
 	"github.com/cb02dfca/micro/internal/terminal"
 )
 
+// lineCost is what a line counts beside its length: the time, the endpoint and the request stand in the log as well, and
+// a million short lines would be a log of many times what the program wrote.
+const lineCost = 64
+
 // sampled is of how many lines one is logged when LogRate is passed.
 const sampled = 100
 
@@ -43,7 +47,7 @@ func (c *call) logLine(line []byte) {
 		return
 	}
 	c.last = terminal.Line(string(line[:min(len(line), MaxDetail)]))
-	ok, dropped := c.p.flow.admit(time.Now(), len(line))
+	ok, dropped := c.p.flow.admit(time.Now(), len(line)+lineCost)
 	log := c.p.o.Logger
 	if dropped > 0 {
 		log.Warn("the handler logs too much: lines were left out", "lines", dropped, "limit", fmt.Sprintf("%d MiB/s", LogRate>>20))
