@@ -413,6 +413,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	for name, opts := range map[string][]micro.Option{
 		"name":         {micro.Registry(reg), nil},
 		"interval":     {micro.Registry(reg), micro.RegisterInterval(time.Hour)},
+		"own label":    {micro.Registry(reg), micro.Metadata("started", "yesterday")},
 		"LAN of other": {micro.Registry(reg), micro.LAN()},
 		"server":       {micro.Registry(reg), micro.ServerOptions(server.MaxCalls(0))},
 		"client":       {micro.Registry(reg), micro.ClientOptions(client.WithTimeout(0))},

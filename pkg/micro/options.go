@@ -67,6 +67,9 @@ func defaults() options {
 	}
 }
 
+// ownLabels are the node's labels that say what it speaks and since when: the service sets them itself.
+var ownLabels = []string{registry.MetaProtocol, registry.MetaTransport, registry.MetaUpgrade, registry.MetaStarted, registry.MetaIdempotent}
+
 func (o *options) check() error {
 	errs := o.errs
 	if o.logger == nil {
@@ -74,6 +77,11 @@ func (o *options) check() error {
 	}
 	if o.ttl <= 0 || o.interval <= 0 || o.interval >= o.ttl {
 		errs = append(errs, fmt.Errorf("register interval %v must be more than 0 and less than the TTL, %v", o.interval, o.ttl))
+	}
+	for _, key := range ownLabels {
+		if _, set := o.metadata[key]; set {
+			errs = append(errs, fmt.Errorf("metadata %q is the framework's", key))
+		}
 	}
 	if o.shutdownTimeout <= 0 || o.grace < 0 {
 		errs = append(errs, fmt.Errorf("shutdown timeout %v must be more than 0, grace %v not less", o.shutdownTimeout, o.grace))
@@ -100,7 +108,8 @@ func Address(addr string) Option { return func(o *options) { o.address = addr } 
 // Advertise sets the address that callers are told, where it is not the one listened on.
 func Advertise(addr string) Option { return func(o *options) { o.advertise = addr } }
 
-// Metadata sets a label of the node.
+// Metadata sets a label of the node. Those that say what the node speaks and since when are the framework's, and
+// refused: "protocol", "transport", "upgrade", "started", "idempotent".
 func Metadata(key, value string) Option { return func(o *options) { o.metadata[key] = value } }
 
 // Registry sets service discovery. r stays the caller's to close. Default the files of this machine and mDNS on loopback.

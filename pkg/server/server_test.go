@@ -479,7 +479,7 @@ func TestDebug(t *testing.T) {
 	if err := json.Unmarshal(exchange(t, c, call("Debug.Stats", `{}`)).Body, &stats); err != nil {
 		t.Fatal(err)
 	}
-	if stats.Calls != 2 || stats.Errors != 1 || stats.Inflight != 0 || stats.Endpoints[0].P99 <= 0 {
+	if stats.Calls != 2 || stats.Errors != 1 || stats.Inflight != 0 || stats.Endpoints[0].P99 <= 0 || stats.Endpoints[0].P99 > stats.Endpoints[0].Max {
 		t.Errorf("stats %+v", stats)
 	}
 }

@@ -32,9 +32,11 @@ func (s *stats) end(start time.Time, err error) {
 }
 
 func (s *stats) read(name string) EndpointStats {
+	longest := milliseconds(time.Duration(s.longest.Load()))
 	return EndpointStats{
 		Name: name, Calls: s.calls.Load(), Errors: s.errors.Load(), Inflight: s.inflight.Load(),
-		P50: s.times.quantile(0.50), P99: s.times.quantile(0.99), Max: milliseconds(time.Duration(s.longest.Load())),
+		// The middle of the last bucket may lie beyond the longest call in it.
+		P50: min(s.times.quantile(0.50), longest), P99: min(s.times.quantile(0.99), longest), Max: longest,
 	}
 }
 
