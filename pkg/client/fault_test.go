@@ -171,6 +171,57 @@ func serveHTTP(t *testing.T, tr *http.Transport, name string, handlers func(s *s
 	return l.Addr()
 }
 
+// TestRefusedStreamGoesElsewhere: a node that is full, or is another service, loses the stream before anything is sent.
+func TestRefusedStreamGoesElsewhere(t *testing.T) {
+	t.Parallel()
+	tr, err := http.New(http.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys := newSystem(t)
+	chat := func(s *server.Server) {
+		_ = server.HandleBidi(s, "Say.Chat", func(_ context.Context, st *server.Stream[Hello, Greeting]) error {
+			in, err := st.Recv()
+			if err != nil {
+				return err
+			}
+			return st.Send(&Greeting{Msg: in.Name})
+		})
+	}
+	sys.register("greeter-full", serveHTTP(t, tr, "greeter", chat, server.MaxStreams(1)), nil)
+	c := sys.client(client.WithTransport(tr))
+	occupied, err := c.Stream(t.Context(), "greeter", "Say.Chat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = occupied.Close() }()
+	if _, err := c.Stream(t.Context(), "greeter", "Say.Chat"); status.CodeOf(err) != status.ResourceExhausted {
+		t.Errorf("the only node is full: %v", err)
+	}
+	sys.register("greeter-other", serveHTTP(t, tr, "orders", chat), nil)
+	sys.register("greeter-free", serveHTTP(t, tr, "greeter", chat), nil)
+	deadline, heard := time.Now().Add(10*time.Second), false
+	for served := 0; served < 10; {
+		st, err := c.Stream(t.Context(), "greeter", "Say.Chat")
+		if status.IsRefused(err) && !heard && time.Now().Before(deadline) {
+			continue // the client has not heard of the free node yet
+		}
+		if err != nil || st.Node().ID != "greeter-free" {
+			t.Fatalf("%v", err)
+		}
+		heard = true
+		served++
+		if err := st.Send(&Hello{Name: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		var g Greeting
+		if err := st.Recv(&g); err != nil || g.Msg != "x" {
+			t.Fatalf("%v %v", g, err)
+		}
+		_ = st.Close()
+	}
+}
+
 // TestOversizeStreamMessage: the server's smaller limit ends the stream with an error that says so.
 func TestOversizeStreamMessage(t *testing.T) {
 	t.Parallel()

@@ -33,8 +33,9 @@ type Stream struct {
 	closeOnce sync.Once
 }
 
-// Stream opens a stream of service's endpoint. The call options' Timeout bounds its whole life; without one it has no
-// end but ctx's. The caller closes it. The error is an [*Error].
+// Stream opens a stream of service's endpoint, and waits until a node has taken it, as long as a call may take; a node that
+// refuses it loses it to another. The call options' Timeout bounds its whole life; without one it has no end but ctx's. The
+// caller closes it. The error is an [*Error].
 func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...CallOption) (*Stream, error) {
 	o, err := readCallOptions(opts)
 	if err != nil {
@@ -86,7 +87,41 @@ func (t *trial) tryStream(ctx context.Context, node registry.Node) (*Response, P
 		return nil, Send, err
 	}
 	s.unhook = context.AfterFunc(s.ctx, s.abandon)
+	start = time.Now()
+	if err := s.awaitOpened(t.client.timeout); err != nil {
+		_ = s.Close()
+		t.observe(Event{Phase: Wait, Node: node, Elapsed: time.Since(start), Err: err})
+		return nil, Wait, err
+	}
+	t.observe(Event{Phase: Done, Node: node, Elapsed: time.Since(start)})
 	return &Response{ContentType: t.req.ContentType, Node: node, stream: s}, Done, nil
+}
+
+// awaitOpened waits until the server has taken the stream, or tells why not.
+func (s *Stream) awaitOpened(patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	for {
+		if err := s.conn.Recv(ctx, &s.in); err != nil {
+			return broken(s.failed(err))
+		}
+		if s.in.Kind == transport.GoAway {
+			s.leaving = true
+		}
+		if s.in.ID != s.id {
+			continue // of the stream that had the connection before
+		}
+		switch s.in.Kind {
+		case transport.Opened:
+			return nil
+		case transport.End:
+			s.ended.Store(true) // who sees it sees leaving, too
+			if e := status.Parse(s.in.Header.Get(transport.HeaderError)); e != nil {
+				return e
+			}
+		}
+		return fmt.Errorf("%w: %s answered the opening of a stream by %s", transport.ErrProtocol, s.node.ID, s.in.Kind)
+	}
 }
 
 // Node is who serves the stream.

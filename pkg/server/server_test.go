@@ -313,12 +313,23 @@ func TestStreams(t *testing.T) {
 		}
 		send(transport.End, "")
 		var got []string
+		opened := false
 		for {
 			var m transport.Message
 			if err := c.Recv(t.Context(), &m); err != nil {
 				t.Fatal(err)
 			}
+			if m.Kind == transport.Opened {
+				if tt.endpoint == "Say.Nope" || len(got) > 0 {
+					t.Errorf("%s: opened after %q", tt.endpoint, got)
+				}
+				opened = true
+				continue
+			}
 			if m.Kind == transport.End {
+				if opened != (tt.endpoint != "Say.Nope") {
+					t.Errorf("%s: opened %v", tt.endpoint, opened)
+				}
 				if e := errorOf(&m); (e == nil) != (tt.code == 0) || e != nil && e.Code != tt.code {
 					t.Errorf("%s ended with %v, want %d", tt.endpoint, e, tt.code)
 				}

@@ -62,6 +62,10 @@ func (s *stream) serve(m *transport.Message) error {
 		return err
 	}
 	defer s.streams.leave()
+	// The client waits for this: until then it may go to another node.
+	if err := s.conn.Send(s.ctx, &transport.Message{Kind: transport.Opened, ID: s.id}); err != nil {
+		return status.Wrap(err, status.Canceled, "the caller went away")
+	}
 	return s.run(s.ctx, c, ep.handler, &ep.stats)
 }
 

@@ -29,11 +29,12 @@ const (
 	Ping                   // both: asks for a Pong with the same ID
 	Pong                   // both: answers a Ping; one that nobody asked for is to be ignored
 	GoAway                 // server: this connection takes no new Call or Open; those under way are answered
+	Opened                 // server: the Open with this ID is taken. One that is not is answered by End at once
 )
 
 // String gives the kind's name.
 func (k Kind) String() string {
-	names := [...]string{"kind 0", "call", "reply", "open", "data", "end", "cancel", "ping", "pong", "goaway"}
+	names := [...]string{"kind 0", "call", "reply", "open", "data", "end", "cancel", "ping", "pong", "goaway", "opened"}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -65,8 +65,8 @@ func (m *Mux) look() {
 		m.wait(pingAfter)
 	case !w.asked:
 		w.asked = true
+		m.wait(pingTime) // first: a Pong that comes at once must count as heard since
 		m.wg.Go(m.ping)
-		m.wait(pingTime)
 	default:
 		w.lost = fmt.Errorf("transport: %s has been silent for %s and does not answer a ping", m.conn.RemoteAddr(), pingAfter+pingTime)
 		m.wg.Go(func() { m.conn.Close() }) // ends the reader

@@ -81,7 +81,7 @@ func (c *conn) sort(ctx context.Context, m *transport.Message, failed error) (bo
 // expected reports whether a client may get m: an answer must be one to an id that it has sent.
 func (c *conn) expected(m *transport.Message) bool {
 	switch m.Kind {
-	case transport.Reply, transport.Data, transport.End:
+	case transport.Reply, transport.Opened, transport.Data, transport.End:
 		return m.ID <= c.highest.Load()
 	case transport.Ping, transport.Pong, transport.GoAway:
 		return true

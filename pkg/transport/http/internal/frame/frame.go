@@ -62,7 +62,7 @@ func Parse(b []byte) (Header, error) {
 		Timeout: binary.BigEndian.Uint32(b[12:]),
 	}
 	switch {
-	case h.Kind < transport.Call || h.Kind > transport.GoAway:
+	case h.Kind < transport.Call || h.Kind > transport.Opened:
 		return h, fmt.Errorf("%w: frame of unknown kind %d", transport.ErrProtocol, h.Kind)
 	case h.Body > MaxBody:
 		return h, fmt.Errorf("%w: frame of %d bytes, limit %d", transport.ErrProtocol, h.Body, MaxBody)

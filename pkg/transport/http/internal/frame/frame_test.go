@@ -91,7 +91,7 @@ func TestRefusedHeaders(t *testing.T) {
 	t.Parallel()
 	for name, h := range map[string]frame.Header{
 		"kind 0":                {Kind: 0},
-		"kind 10":               {Kind: 10},
+		"kind 11":               {Kind: 11},
 		"4 GiB":                 {Kind: transport.Call, Body: math.MaxUint32},
 		"one byte over":         {Kind: transport.Call, Body: frame.MaxBody + 1},
 		"metadata over":         {Kind: transport.Call, Section: frame.MaxSection + 1},
