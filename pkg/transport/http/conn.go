@@ -44,6 +44,7 @@ var _ transport.Conn = (*conn)(nil)
 
 // newConn returns the connection whose upgrade was agreed on. early is what came after the 101 with it.
 func newConn(nc net.Conn, t *Transport, early []byte) *conn {
+	boundQueue(nc)
 	c := &conn{
 		nc:      nc,
 		o:       &t.o,
