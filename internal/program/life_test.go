@@ -136,7 +136,7 @@ func TestDescendants(t *testing.T) {
 func TestDescendantInSessionOfItsOwn(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("setsid"); err != nil {
-		t.Skip("no setsid here")
+		t.Skip("SKIPPED: no setsid here")
 	}
 	forked := filepath.Join(t.TempDir(), "forked")
 	// The file is written by the descendant once it has left the group.
@@ -335,7 +335,7 @@ func TestThreadsOutliveHandlers(t *testing.T) {
 func TestFilesDoNotLeak(t *testing.T) {
 	// Not parallel: it counts what the whole process has open.
 	if _, err := os.Stat("/proc/self/fd"); err != nil {
-		t.Skip("no /proc here")
+		t.Skip("SKIPPED: no /proc here")
 	}
 	p := open(t, program.Options{Path: script(t, `cat >/dev/null; echo 1`)})
 	fail := open(t, program.Options{Path: script(t, `exit 1`)})

@@ -260,17 +260,7 @@ func (c *conn) turnAway() {
 }
 
 // drain closes c when nothing is under way on it; ctx's end leaves it as it is.
-func (c *conn) drain(ctx context.Context) {
-	idle := c.tracker.Drain()
-	if c.Send(ctx, &transport.Message{Kind: transport.GoAway}) == nil && c.wait(ctx, idle) {
-		grace, stop := context.WithTimeout(ctx, drain.Grace)
-		defer stop()
-		c.wait(ctx, grace.Done())
-	}
-	if ctx.Err() == nil {
-		c.Close()
-	}
-}
+func (c *conn) drain(ctx context.Context) { c.tracker.Shutdown(ctx, c, c.wait) }
 
 // wait reports whether event came while the connection lived and ctx went on.
 func (c *conn) wait(ctx context.Context, event <-chan struct{}) bool {

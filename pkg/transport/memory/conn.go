@@ -150,17 +150,7 @@ func (c *Conn) Close() error {
 func (c *Conn) close() { c.once.Do(func() { close(c.closed) }) }
 
 // drain closes c when nothing is under way on it; ctx's end leaves it as it is.
-func (c *Conn) drain(ctx context.Context) {
-	idle := c.tracker.Drain()
-	if c.Send(ctx, &transport.Message{Kind: transport.GoAway}) == nil && c.wait(ctx, idle) {
-		grace, stop := context.WithTimeout(ctx, drain.Grace)
-		defer stop()
-		c.wait(ctx, grace.Done())
-	}
-	if ctx.Err() == nil {
-		c.Close()
-	}
-}
+func (c *Conn) drain(ctx context.Context) { c.tracker.Shutdown(ctx, c, c.wait) }
 
 // wait reports whether event came while the connection lived and ctx went on.
 func (c *Conn) wait(ctx context.Context, event <-chan struct{}) bool {

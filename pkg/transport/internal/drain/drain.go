@@ -3,6 +3,7 @@
 package drain
 
 import (
+	"context"
 	"encoding/json"
 	"sync"
 	"time"
@@ -129,6 +130,20 @@ func (t *Tracker) Drain() <-chan struct{} {
 	}
 	t.settle()
 	return t.idle
+}
+
+// Shutdown tells c's peer that the connection takes nothing more, and closes it when nothing is under way and Grace is
+// over. ctx's end leaves it as it is. wait reports whether event came while the connection lived and ctx went on.
+func (t *Tracker) Shutdown(ctx context.Context, c transport.Conn, wait func(ctx context.Context, event <-chan struct{}) bool) {
+	idle := t.Drain()
+	if c.Send(ctx, &transport.Message{Kind: transport.GoAway}) == nil && wait(ctx, idle) {
+		grace, stop := context.WithTimeout(ctx, Grace)
+		defer stop()
+		wait(ctx, grace.Done())
+	}
+	if ctx.Err() == nil {
+		_ = c.Close()
+	}
 }
 
 func (t *Tracker) settle() {
