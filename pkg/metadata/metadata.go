@@ -5,11 +5,13 @@
 package metadata
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -37,36 +39,51 @@ func Of(pairs ...string) MD {
 	if len(pairs)%2 != 0 {
 		panic("metadata: Of wants pairs")
 	}
-	var md MD
+	var b Builder
 	for i := 0; i < len(pairs); i += 2 {
-		var err error
-		if md, err = md.Set(pairs[i], pairs[i+1]); err != nil {
+		if err := b.Set(pairs[i], pairs[i+1]); err != nil {
 			panic(err)
 		}
 	}
-	return md
+	return b.md.Clone()
 }
 
-// Parse checks that data is an encoded MD within the limits and gives it without copying.
+// Parse checks that data is an encoded MD within the limits, in which no key stands twice, and gives it without copying.
 func Parse(data []byte) (MD, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrInvalid, len(data), MaxSize)
 	}
 	md, n := MD(data), 0
+	var keys uint64 // the marks of those that were seen
 	for rest := md; len(rest) > 0; n++ {
 		key, value, next, ok := rest.next()
 		if !ok {
 			return nil, fmt.Errorf("%w: pair %d is cut off", ErrInvalid, n)
 		}
+		if n == MaxPairs {
+			return nil, fmt.Errorf("%w: more than %d pairs", ErrInvalid, MaxPairs)
+		}
 		if err := check(key, value); err != nil {
 			return nil, err
 		}
+		bit := mark(key)
+		if before := md[:len(md)-len(rest)]; keys&bit != 0 && before.has(key) {
+			return nil, fmt.Errorf("%w: key %q stands twice", ErrInvalid, string(key))
+		}
+		keys |= bit
 		rest = next
 	}
-	if n > MaxPairs {
-		return nil, fmt.Errorf("%w: %d pairs, limit %d", ErrInvalid, n, MaxPairs)
-	}
 	return md, nil
+}
+
+// has reports whether md has the key.
+func (md MD) has(key []byte) bool {
+	for k := range md.Pairs() {
+		if string(k) == string(key) {
+			return true
+		}
+	}
+	return false
 }
 
 // next splits the first pair off.
@@ -97,12 +114,28 @@ func check[T string | []byte](key, value T) error {
 	if len(value) > MaxValue {
 		return fmt.Errorf("%w: value of %q has %d bytes, limit %d", ErrInvalid, string(key), len(value), MaxValue)
 	}
-	for i := range len(value) {
-		if c := value[i]; c == 0 || c == '\r' || c == '\n' {
-			return fmt.Errorf("%w: value of %q holds a line break or NUL", ErrInvalid, string(key))
-		}
+	if breaks(value) {
+		return fmt.Errorf("%w: value of %q holds a line break or NUL", ErrInvalid, string(key))
 	}
 	return nil
+}
+
+// breaks reports whether a value holds a byte that none may. Calls that search many bytes at a time pay for long ones alone.
+func breaks[T string | []byte](value T) bool {
+	if len(value) > 32 {
+		switch v := any(value).(type) {
+		case string:
+			return strings.IndexByte(v, 0) >= 0 || strings.IndexByte(v, '\r') >= 0 || strings.IndexByte(v, '\n') >= 0
+		case []byte:
+			return bytes.IndexByte(v, 0) >= 0 || bytes.IndexByte(v, '\r') >= 0 || bytes.IndexByte(v, '\n') >= 0
+		}
+	}
+	for i := range len(value) {
+		if c := value[i]; c == 0 || c == '\r' || c == '\n' {
+			return true
+		}
+	}
+	return false
 }
 
 // Bytes gives key's value without copying, and whether it is there. key must be lower case. The bytes belong to md.
@@ -141,58 +174,78 @@ func (md MD) All() iter.Seq2[string, string] {
 // Len counts the pairs.
 func (md MD) Len() int {
 	n := 0
-	for range md.All() {
+	for range md.Pairs() {
 		n++
 	}
 	return n
 }
 
-// Set gives md with key set to value; the key is lower-cased. The error wraps ErrInvalid where the pair cannot be
-// carried or md would pass a limit; md is then as it was. Like append, Set may reuse md's storage: use the result.
+// Set gives md with key set to value, in storage of its own; the key is lower-cased. The error wraps ErrInvalid where the
+// pair cannot be carried or md would pass a limit; md is then as it was.
 func (md MD) Set(key, value string) (MD, error) {
 	key = strings.ToLower(key)
 	if err := check(key, value); err != nil {
 		return md, err
 	}
-	out := md.without(key)
-	if len(out)+1+len(key)+2+len(value) > MaxSize {
+	from, to, others := md.find(key)
+	size := len(md) - (to - from) + 1 + len(key) + 2 + len(value)
+	if size > MaxSize {
 		return md, fmt.Errorf("%w: %q would pass %d bytes in all", ErrInvalid, key, MaxSize)
 	}
-	if out.Len() >= MaxPairs {
+	if others >= MaxPairs {
 		return md, fmt.Errorf("%w: %q would be pair %d, limit %d", ErrInvalid, key, MaxPairs+1, MaxPairs)
 	}
-	return out.append(key, value), nil
+	out := make(MD, 0, size)
+	out = append(append(out, md[:from]...), md[to:]...)
+	out = append(append(out, byte(len(key))), key...)
+	return append(binary.BigEndian.AppendUint16(out, uint16(len(value))), value...), nil
 }
 
-// append adds a pair that was checked. The capacity is cut first, so that two MDs that share bytes stay apart.
-func (md MD) append(key, value string) MD {
-	md = md[:len(md):len(md)]
-	md = append(md, byte(len(key)))
-	md = append(md, key...)
-	md = binary.BigEndian.AppendUint16(md, uint16(len(value)))
-	return append(md, value...)
-}
-
-// without gives md less key; md itself where it has no such key.
-func (md MD) without(key string) MD {
-	if _, ok := md.Bytes(key); !ok {
-		return md
-	}
-	out := make(MD, 0, len(md))
-	for k, v := range md.All() {
-		if k != key {
-			out = out.append(k, v)
+// find gives the place of key's pair, none at the end where there is no such pair, and counts the others.
+func (md MD) find(key string) (from, to, others int) {
+	from, to = len(md), len(md)
+	for at := 0; at < len(md); {
+		k, _, next, ok := md[at:].next()
+		if !ok {
+			break
 		}
+		end := len(md) - len(next)
+		if string(k) == key {
+			from, to = at, end
+		} else {
+			others++
+		}
+		at = end
 	}
-	return out
+	return from, to, others
 }
 
-// Without gives md less the keys, which must be lower case.
+// Without gives md less the keys, which must be lower case. It is md itself where it has none of them.
 func (md MD) Without(keys ...string) MD {
 	for _, k := range keys {
-		md = md.without(k)
+		if _, ok := md.Bytes(k); ok {
+			return md.Except(func(key []byte) bool { return slices.Contains(keys, string(key)) })
+		}
 	}
 	return md
+}
+
+// Except gives a copy of md, which shares nothing with it, less the keys that drop reports.
+func (md MD) Except(drop func(key []byte) bool) MD {
+	var out MD
+	for rest := md; ; {
+		key, _, next, ok := rest.next()
+		if !ok {
+			return out
+		}
+		if !drop(key) {
+			if out == nil {
+				out = make(MD, 0, len(rest)) // what is left is not more
+			}
+			out = append(out, rest[:len(rest)-len(next)]...)
+		}
+		rest = next
+	}
 }
 
 // Clone gives a copy that shares nothing with md.
@@ -211,10 +264,23 @@ func WithIncoming(ctx context.Context, md MD) context.Context {
 	return context.WithValue(ctx, inKey{}, md)
 }
 
-// Incoming gives what came with the call that ctx belongs to; empty where ctx belongs to none.
+// Incoming gives what came with the call that ctx belongs to; empty where ctx belongs to none. It is shared with whoever
+// else asks, and may be kept.
 func Incoming(ctx context.Context) MD {
-	md, _ := ctx.Value(inKey{}).(MD)
-	return md
+	switch md := ctx.Value(inKey{}).(type) {
+	case MD:
+		return md
+	case *MD:
+		return *md
+	}
+	return nil
+}
+
+// IsIncoming reports whether key is the one by which Incoming asks a context. A context of another package that answers
+// it with a *MD, which nobody changes, carries what came with a call at no allocation.
+func IsIncoming(key any) bool {
+	_, ok := key.(inKey)
+	return ok
 }
 
 // WithOutgoing gives a context whose calls carry md, in place of what earlier contexts set.
@@ -230,7 +296,7 @@ func Outgoing(ctx context.Context) MD {
 
 // Append gives a context whose calls carry key=value beside what ctx's calls carry. The error wraps ErrInvalid.
 func Append(ctx context.Context, key, value string) (context.Context, error) {
-	md, err := Outgoing(ctx).Clone().Set(key, value)
+	md, err := Outgoing(ctx).Set(key, value)
 	if err != nil {
 		return ctx, err
 	}

@@ -2,6 +2,7 @@ package metadata_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,6 +56,8 @@ func TestRefused(t *testing.T) {
 		{"space in key", "a b", "x", nil},
 		{"line break", "a", "x\r\nb: y", nil},
 		{"NUL", "a", "x\x00", nil},
+		{"line break late in a long value", "a", strings.Repeat("x", 100) + "\n", nil},
+		{"NUL late in a long value", "a", strings.Repeat("x", 100) + "\x00", nil},
 		{"long value", "a", strings.Repeat("x", metadata.MaxValue+1), nil},
 		{"pairs", "one-more", "x", full},
 		{"size", "one-more", strings.Repeat("x", 1000), heavy},
@@ -84,9 +87,114 @@ func TestDirectionsStayApart(t *testing.T) {
 	}
 }
 
+func TestParse(t *testing.T) {
+	t.Parallel()
+	pair := func(key, value string) []byte { return metadata.Of(key, value) }
+	many := func(n int) (data []byte) {
+		for i := range n {
+			data = append(data, pair(fmt.Sprintf("k%d", i), "v")...)
+		}
+		return data
+	}
+	for _, tt := range []struct {
+		name string
+		data []byte
+		want string // of the error
+	}{
+		{"empty", nil, ""},
+		{"pairs", append(pair("a", "1"), pair("b", "2")...), ""},
+		{"a tab, and bytes above ASCII", pair("a", "\tj\xf6hn"), ""},
+		{"as many as may be", many(metadata.MaxPairs), ""},
+		{"one more", many(metadata.MaxPairs + 1), "more than 64 pairs"},
+		{"cut off", pair("a", "1")[:4], "cut off"},
+		{"a key twice", append(append(pair("a", "1"), pair("b", "2")...), pair("a", "3")...), `key "a" stands twice`},
+		{"upper case", []byte{1, 'A', 0, 0}, "holds more than"},
+		{"no key", []byte{0, 0, 0}, "key of 0 bytes"},
+		{"line break", []byte{1, 'a', 0, 1, '\n'}, "line break"},
+		{"too long", make([]byte, metadata.MaxSize+1), "limit 16384"},
+	} {
+		md, err := metadata.Parse(tt.data)
+		if tt.want == "" && (err != nil || !bytes.Equal(md, tt.data)) {
+			t.Errorf("%s: %q, %v", tt.name, md, err)
+		}
+		if tt.want != "" && (!errors.Is(err, metadata.ErrInvalid) || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+func TestExcept(t *testing.T) {
+	t.Parallel()
+	md := metadata.Of("a", "1", "b", "2", "c", "3")
+	for _, drop := range []string{"", "a", "b", "c", "ab", "ac", "bc", "abc"} {
+		got := md.Except(func(key []byte) bool { return strings.Contains(drop, string(key)) })
+		want := md.Without(strings.Split(drop, "")...)
+		if !bytes.Equal(got, want) || got.Len() != 3-len(drop) {
+			t.Errorf("without %q: %q and %q", drop, got, want)
+		}
+		if len(got) > 0 && &got[0] == &md[0] {
+			t.Errorf("without %q: the storage is md's", drop)
+		}
+	}
+}
+
+// TestAllocations: one for what is made, none for what is read.
+func TestAllocations(t *testing.T) {
+	md := metadata.Of("micro-service", "greeter", "micro-endpoint", "Say.Hello", "content-type", "application/json", "trace-id", "42", "user", "ada")
+	for _, tt := range []struct {
+		name string
+		want float64
+		run  func()
+	}{
+		{"Set", 1, func() { _, _ = md.Set("tenant", "acme") }},
+		{"Set anew", 1, func() { _, _ = md.Set("micro-service", "orders") }},
+		{"Parse", 0, func() { _, _ = metadata.Parse(md) }},
+		{"Bytes", 0, func() { _, _ = md.Bytes("user") }},
+		{"Get of none", 0, func() { _ = md.Get("none") }},
+		{"Len", 0, func() { _ = md.Len() }},
+		{"Without none", 0, func() { _ = md.Without("none") }},
+		{"Without", 1, func() { _ = md.Without("micro-service", "user") }},
+		{"Except all", 0, func() { _ = md.Except(func([]byte) bool { return true }) }},
+	} {
+		if got := testing.AllocsPerRun(100, tt.run); got != tt.want {
+			t.Errorf("%s: %v allocations, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	md := metadata.Of("micro-service", "greeter", "micro-endpoint", "Say.Hello", "content-type", "application/json",
+		"trace-id", "4bf92f3577b34da6a3ce929d0e0e4736", "user", "ada", "tenant", "acme", "authorization", strings.Repeat("x", 500))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := metadata.Parse(md); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSet(b *testing.B) {
+	for _, pairs := range []int{4, 64} {
+		b.Run(fmt.Sprint(pairs), func(b *testing.B) {
+			keys := make([]string, pairs)
+			for i := range keys {
+				keys[i] = fmt.Sprint("key-", i)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				var md metadata.MD
+				for _, k := range keys {
+					md, _ = md.Set(k, "value")
+				}
+			}
+		})
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(metadata.Of("a", "1", "b", "2")))
 	f.Add([]byte{1, 'a', 0xff, 0xff})
+	f.Add([]byte{1, 'a', 0, 0, 1, 'a', 0, 0})
 	f.Add([]byte{255})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		md, err := metadata.Parse(data)
@@ -99,8 +207,35 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("parsed %q=%q, and cannot set it: %v", k, v, err)
 			}
 		}
-		if rest.Len() > md.Len() {
-			t.Errorf("%q grew to %q", md, rest)
+		if !bytes.Equal(rest, md) {
+			t.Errorf("%q became %q", md, rest)
 		}
 	})
+}
+
+// carrier is a context of another package that carries what came with a call.
+type carrier struct {
+	context.Context
+	md metadata.MD
+}
+
+func (c *carrier) Value(key any) any {
+	if metadata.IsIncoming(key) {
+		return &c.md
+	}
+	return c.Context.Value(key)
+}
+
+func TestIncomingOfAnotherContext(t *testing.T) {
+	outer := metadata.WithOutgoing(context.Background(), metadata.Of("way", "out"))
+	ctx := &carrier{outer, metadata.Of("way", "in")}
+	if in, out := metadata.Incoming(ctx).Get("way"), metadata.Outgoing(ctx).Get("way"); in != "in" || out != "out" {
+		t.Errorf("incoming %q, outgoing %q", in, out)
+	}
+	if inner := metadata.WithIncoming(ctx, metadata.Of("way", "inner")); metadata.Incoming(inner).Get("way") != "inner" {
+		t.Error("a context in front of it does not count")
+	}
+	if n := testing.AllocsPerRun(100, func() { _ = metadata.Incoming(ctx) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

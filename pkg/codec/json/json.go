@@ -35,6 +35,7 @@ const (
 type Codec struct {
 	strict   bool
 	encoders sync.Pool // of *encoder
+	decoders sync.Pool // of *decoder
 }
 
 var _ codec.Codec = (*Codec)(nil)
@@ -73,11 +74,14 @@ func appendRaw(dst []byte, raw json.RawMessage) ([]byte, error) {
 	if len(raw) == 0 {
 		return append(dst, "null"...), nil
 	}
-	if err := json.Unmarshal(raw, new(skip)); err != nil {
-		return dst, describe(err)
+	if !json.Valid(raw) {
+		return dst, fault(raw)
 	}
 	return append(dst, raw...), nil
 }
+
+// fault tells what is wrong with data that is no JSON.
+func fault(data []byte) error { return describe(json.Unmarshal(data, new(skip))) }
 
 // skip is a value that takes any JSON and keeps nothing.
 type skip struct{}
@@ -163,36 +167,23 @@ func (c *Codec) Unmarshal(data []byte, v any) error {
 	if rv := reflect.ValueOf(v); rv.Kind() != reflect.Pointer || rv.IsNil() {
 		return codec.Unsupported("codec/json: decode into %T: want a pointer", v)
 	}
-	if !c.strict {
-		return describe(json.Unmarshal(data, v))
-	}
-	return c.unmarshalStrict(data, v)
+	return c.unmarshalValue(data, v)
 }
 
 func readRaw(data []byte, v *json.RawMessage) error {
-	if err := json.Unmarshal(data, new(skip)); err != nil {
-		return describe(err)
+	if !json.Valid(data) {
+		return fault(data)
 	}
 	*v = bytes.Clone(data)
-	return nil
-}
-
-func (c *Codec) unmarshalStrict(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return describe(err)
-	}
-	end := d.InputOffset()
-	if rest := bytes.TrimLeft(data[end:], " \t\r\n"); len(rest) > 0 {
-		return &Error{Offset: int64(len(data) - len(rest)), reason: "more data after the value"}
-	}
 	return nil
 }
 
 // tooDeep gives the offset of the bracket that opens one level too many, or -1. It need not know whether data is JSON:
 // the decoder finds that out.
 func tooDeep(data []byte) int {
+	if bytes.Count(data, []byte("{"))+bytes.Count(data, []byte("[")) <= MaxDepth {
+		return -1 // whatever stands in between
+	}
 	depth, text := 0, false
 	for i := 0; i < len(data); i++ {
 		switch b := data[i]; {
@@ -240,11 +231,8 @@ func (e *Error) Error() string {
 // Unwrap gives the decoder's own error.
 func (e *Error) Unwrap() error { return e.cause }
 
-// describe turns the decoders' errors into an Error.
-func describe(err error) error {
-	if err == nil {
-		return nil
-	}
+// describe turns a decoder's error into an Error.
+func describe(err error) *Error {
 	e := &Error{Offset: -1, cause: err}
 	var syntax *json.SyntaxError
 	var mismatch *json.UnmarshalTypeError

@@ -239,6 +239,51 @@ func TestErrorsSayWhere(t *testing.T) {
 	}
 }
 
+// TestOffsetsOfTheNext: what was decoded before does not count in the offsets of an error.
+func TestOffsetsOfTheNext(t *testing.T) {
+	t.Parallel()
+	for _, c := range []*json.Codec{json.New(), json.Strict()} {
+		for i, body := range []string{`{"name":x}`, `{"times":1.5}`, `{} x`, `5 5`, `{"name":`} {
+			for _, good := range []string{`{"name":"x"}`, " {\"name\":\"y\"} \r\n", `{"tags":["` + strings.Repeat("x", 100_000) + `"]}`} {
+				if err := c.Unmarshal([]byte(good), new(request)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var e *json.Error
+			want := []int64{9, 12, 3, 2, -1}[i]
+			var v any = new(request)
+			if body == "5 5" {
+				v = new(int)
+			}
+			if err := c.Unmarshal([]byte(body), v); !errors.As(err, &e) || e.Offset != want {
+				t.Errorf("%s: %v, want offset %d", body, err, want)
+			}
+		}
+	}
+}
+
+// TestDecodingWithinDecoding: a value whose own method uses the codec that decodes it.
+func TestDecodingWithinDecoding(t *testing.T) {
+	t.Parallel()
+	outer, inner := nesting{codec: json.Strict()}, `{\"name\":\"x\"}`
+	if err := outer.codec.Unmarshal([]byte(`"`+inner+`"`), &outer); err != nil || outer.in.Name != "x" {
+		t.Errorf("got %+v, %v", outer.in, err)
+	}
+}
+
+type nesting struct {
+	codec *json.Codec
+	in    request
+}
+
+func (n *nesting) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := n.codec.Unmarshal(data, &text); err != nil {
+		return err
+	}
+	return n.codec.Unmarshal([]byte(text), &n.in)
+}
+
 func TestUnmarshalNeedsAPointer(t *testing.T) {
 	t.Parallel()
 	for _, v := range []any{nil, request{}, (*request)(nil), (*stdjson.RawMessage)(nil), (*wrapperspb.Int64Value)(nil)} {
@@ -266,5 +311,48 @@ func BenchmarkUnmarshalStrict(b *testing.B) {
 		if err := c.Unmarshal(data, new(request)); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkUnmarshalLenient(b *testing.B) {
+	c, data := json.New(), []byte(`{"name":"Ada","times":3,"tags":["a"]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Unmarshal(data, new(request)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkKilobyte is about 1 KiB, most of it one text.
+func BenchmarkKilobyte(b *testing.B) {
+	v := &request{Name: strings.Repeat("x", 960), Times: 3, Tags: []string{"a"}}
+	m := wrapperspb.String(v.Name)
+	raw := stdjson.RawMessage(`{"name":"` + v.Name + `"}`)
+	for _, bc := range []struct {
+		name    string
+		in, out any
+	}{{"struct", v, new(request)}, {"message", m, new(wrapperspb.StringValue)}, {"raw", raw, new(stdjson.RawMessage)}} {
+		c, dst := json.Strict(), make([]byte, 0, 2<<10)
+		data, err := c.Append(nil, bc.in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(bc.name+"/Append", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.Append(dst, bc.in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(bc.name+"/Unmarshal", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := c.Unmarshal(data, bc.out); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

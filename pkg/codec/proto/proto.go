@@ -1,9 +1,19 @@
 // Package proto is the codec of protobuf messages in their binary form (protobuf.dev/programming-guides/encoding).
+//
+// A message that has the methods which vtprotobuf generates (github.com/planetscale/vtprotobuf: its features size, marshal and
+// unmarshal) is written and read by these, without reflection. That changes nothing for a peer: strings of proto3 must be
+// UTF-8 and messages may stand at most [MaxDepth] inside each other, which is looked at beforehand. Types that vtprotobuf
+// treats otherwise than package proto, those with extensions or with enums of proto2, are left to the latter.
+//
+// A message that has ResetVT too, which vtprotobuf generates where its feature pool was asked for, is emptied by that before
+// it is read: the storage of its bytes and lists is used again. Who reads into such a message twice must have let go of what
+// the first time gave.
 package proto
 
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -17,8 +27,10 @@ const (
 	MaxDepth = 100
 )
 
-// Codec encodes protobuf messages. It has no state: the zero value is ready.
-type Codec struct{}
+// Codec encodes protobuf messages. The zero value is ready. A Codec is not copied after its first use.
+type Codec struct {
+	shapes sync.Map // protoreflect.MessageDescriptor to *shape: those of the types that it met
+}
 
 var _ codec.Codec = (*Codec)(nil)
 
@@ -30,10 +42,15 @@ func (*Codec) ContentType() string { return ContentType }
 
 // Append appends the message v to dst; a nil pointer is an empty message. The error of a value that is no message wraps
 // [codec.ErrUnsupported].
-func (*Codec) Append(dst []byte, v any) ([]byte, error) {
+func (c *Codec) Append(dst []byte, v any) ([]byte, error) {
 	m, ok := v.(proto.Message)
 	if !ok {
 		return dst, codec.Unsupported("codec/proto: encode %T: want a protobuf message", v)
+	}
+	if g, ok := v.(marshaler); ok {
+		if out, ok := c.appendGenerated(dst, m, g); ok {
+			return out, nil
+		}
 	}
 	out, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
 	if err != nil {
@@ -44,12 +61,15 @@ func (*Codec) Append(dst []byte, v any) ([]byte, error) {
 
 // Unmarshal decodes data into the message v, whose former content is lost unless data is empty. Fields that the
 // message's type does not know are kept in it.
-func (*Codec) Unmarshal(data []byte, v any) error {
+func (c *Codec) Unmarshal(data []byte, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok || !m.ProtoReflect().IsValid() {
 		return codec.Unsupported("codec/proto: decode into %T: want a pointer to a protobuf message", v)
 	}
 	if len(data) == 0 {
+		return nil
+	}
+	if g, ok := v.(unmarshaler); ok && c.unmarshalGenerated(data, m, g) {
 		return nil
 	}
 	if err := (proto.UnmarshalOptions{RecursionLimit: MaxDepth}).Unmarshal(data, m); err != nil {

@@ -42,14 +42,18 @@ func (*Codec) Append(dst []byte, v any) ([]byte, error) {
 }
 
 // Unmarshal copies data to v, a *[]byte or a *string. A slice gets storage of its own, so that what was decoded before into
-// the same variable stays as it was.
+// the same variable stays as it was; but one that is empty and has room, as b[:0] has, is filled.
 func (*Codec) Unmarshal(data []byte, v any) error {
 	switch v := v.(type) {
 	case *[]byte:
 		if v == nil {
 			break
 		}
-		if len(data) > 0 {
+		switch {
+		case len(data) == 0:
+		case len(*v) == 0 && cap(*v) >= len(data):
+			*v = append(*v, data...)
+		default:
 			*v = bytes.Clone(data)
 		}
 		return nil

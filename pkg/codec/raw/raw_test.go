@@ -44,3 +44,20 @@ func TestSecondDecodeLeavesTheFirst(t *testing.T) {
 		t.Errorf("got %q, then %q", first, v)
 	}
 }
+
+func TestEmptySliceIsFilled(t *testing.T) {
+	t.Parallel()
+	storage := make([]byte, 0, 5)
+	for _, tc := range []struct {
+		data   string
+		filled bool
+	}{{"first", true}, {"too long", false}} {
+		v := storage
+		if err := raw.New().Unmarshal([]byte(tc.data), &v); err != nil || string(v) != tc.data {
+			t.Fatalf("got %q, %v", v, err)
+		}
+		if filled := &v[0] == &storage[:1][0]; filled != tc.filled {
+			t.Errorf("%q: in the storage that was given: %t, want %t", tc.data, filled, tc.filled)
+		}
+	}
+}
