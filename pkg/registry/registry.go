@@ -142,7 +142,8 @@ type Finder interface {
 	// Watch yields the whole set of a service's nodes: first as it is now, empty where there is none, and then after
 	// each change. The empty name watches all services. Sets may be skipped where changes come faster than they are
 	// read; the last one never is. An error does not end the watch: the set is not known for a while, and the next
-	// good set follows. The watch ends, without an error, with ctx, with the loop, or with Close.
+	// good set follows. The watch ends, without an error, with ctx, with the loop, or with Close. A set that is yielded
+	// may be shared with other watches, and is only read. [WatchChanges] is cheaper where sets are large.
 	Watch(ctx context.Context, service string) iter.Seq2[[]Node, error]
 }
 

@@ -40,6 +40,7 @@ type Balancer struct {
 	life     context.Context
 	end      context.CancelFunc
 	running  sync.WaitGroup
+	wishes   sync.Pool // of *wish
 
 	mu       sync.Mutex // for starting and stopping watches
 	watches  int
@@ -62,6 +63,7 @@ func New(f registry.Finder, opts ...Option) (*Balancer, error) {
 		return nil, err
 	}
 	b := &Balancer{finder: f, opts: o}
+	b.wishes.New = func() any { return newWish() }
 	b.life, b.end = context.WithCancel(context.Background())
 	return b, nil
 }
@@ -70,11 +72,11 @@ func New(f registry.Finder, opts ...Option) (*Balancer, error) {
 // yet, for a grace (see [WithGrace]). The error wraps ErrNotFound, ErrNoneMatch, ErrExhausted, ErrUnavailable, ErrClosed
 // or ctx's own.
 func (b *Balancer) Select(ctx context.Context, q Query) (registry.Node, func(error), error) {
-	now, err := b.nodes(ctx, q.Service)
+	s, now, err := b.nodes(ctx, q.Service)
 	if err != nil {
 		return registry.Node{}, nil, err
 	}
-	c, err := now.pick(&q)
+	c, err := s.pick(now, &q)
 	if err != nil {
 		return registry.Node{}, nil, err
 	}
@@ -82,28 +84,28 @@ func (b *Balancer) Select(ctx context.Context, q Query) (registry.Node, func(err
 	return c.Node, c.done, nil
 }
 
-// nodes gives the current set of a service, never an empty one.
-func (b *Balancer) nodes(ctx context.Context, name string) (*set, error) {
+// nodes gives a service and its current nodes, never none.
+func (b *Balancer) nodes(ctx context.Context, name string) (*service, *Nodes, error) {
 	if v, ok := b.services.Load(name); ok {
 		s := v.(*service)
-		if now := s.current.Load(); now != nil && len(now.nodes) > 0 {
+		if now := s.current.Load(); now != nil && now.Len() > 0 {
 			s.touch()
-			return now, nil
+			return s, now, nil
 		}
 	}
 	// The empty name would watch all services.
 	if !registry.ValidName(name) {
-		return nil, &NotFoundError{Service: name}
+		return nil, nil, &NotFoundError{Service: name}
 	}
 	for {
 		s, err := b.enter(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		now, err := s.await(ctx, b.opts.grace)
 		s.waiting.Add(-1)
 		if !errors.Is(err, errStopped) {
-			return now, err
+			return s, now, err
 		}
 	}
 }
@@ -130,12 +132,15 @@ func (b *Balancer) enter(name string) (*service, error) {
 
 func (b *Balancer) start(name string) *service {
 	s := &service{
-		name:     name,
-		strategy: b.opts.strategy,
-		logger:   b.opts.logger,
-		began:    time.Now(),
-		changed:  make(chan struct{}),
+		name:    name,
+		picker:  b.opts.strategy.Picker(),
+		wishes:  &b.wishes,
+		logger:  b.opts.logger,
+		began:   time.Now(),
+		changed: make(chan struct{}),
+		places:  map[string]place{},
 	}
+	s.follower, _ = s.picker.(Follower)
 	s.ctx, s.stop = context.WithCancel(b.life)
 	b.running.Go(func() { s.watch(b.finder) })
 	b.services.Store(name, s)

@@ -32,7 +32,11 @@ type Query struct {
 	Service string
 	// Key is what ConsistentHash hashes; other strategies ignore it.
 	Key string
-	// Filters must all hold for the node.
+	// Node is the id of the only node that will do; empty: any. It finds among many at once, where the filter ID would
+	// have to look at each.
+	Node string
+	// Filters must all hold for the node. They are asked about nodes as they are drawn: about k times where one node in k
+	// matches.
 	Filters []Filter
 	// Avoid are ids of nodes that this call has tried in vain.
 	Avoid []string

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,31 +24,29 @@ const (
 // errStopped tells a waiting Select that the service made room for others meanwhile.
 var errStopped = errors.New("selector: watch stopped")
 
-// set is the nodes of a service at one time. It is not changed.
-type set struct {
-	nodes  []*Candidate
-	picker Picker // nil without nodes
-}
-
 // service is what is known of one service, and its watch.
 type service struct {
 	name     string
-	strategy Strategy
+	picker   Picker
+	follower Follower // the picker, where it is one
+	wishes   *sync.Pool
 	logger   *slog.Logger
 	began    time.Time
 
-	current atomic.Pointer[set] // nil until the registry has answered
-	used    atomic.Bool         // since the last sweep
-	waiting atomic.Int32        // Selects that wait
-	ctx     context.Context     // the watch's
+	current atomic.Pointer[Nodes] // nil until the registry has answered
+	used    atomic.Bool           // since the last sweep
+	waiting atomic.Int32          // Selects that wait
+	bleak   atomic.Int64          // until when no node is looked for that has not failed, since began
+	ctx     context.Context       // the watch's
 	stop    context.CancelFunc
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced with each change of current or err
 	err     error         // the registry's last word, where it was an error
-	loads   map[string]*load
-	doubted *time.Timer // will apply an empty set unless another comes first
-	doubts  int         // how many there were: a timer that was too late to stop knows that it is not the last
+	doubted *time.Timer   // will apply an empty set unless another comes first
+	doubts  int           // how many there were: a timer that was too late to stop knows that it is not the last
+	places  map[string]place
+	left    map[string]*load // of nodes that went while calls to them were under way
 }
 
 // touch notes that the service is in use. Loading first keeps the line shared among the cores.
@@ -65,13 +62,13 @@ func (s *service) watch(f registry.Finder) {
 	timer := time.NewTimer(firstRetry)
 	defer timer.Stop()
 	for retry := firstRetry; ; retry = min(2*retry, maxRetry) {
-		for nodes, err := range f.Watch(s.ctx, s.name) {
+		for c, err := range registry.WatchChanges(s.ctx, f, s.name) {
 			if err != nil {
 				s.fail(err)
 				continue
 			}
 			retry = firstRetry
-			s.learn(nodes)
+			s.learn(c)
 		}
 		if s.ctx.Err() == nil {
 			s.fail(fmt.Errorf("%w: the watch ended", registry.ErrUnavailable))
@@ -111,22 +108,25 @@ func (s *service) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.current.Load()
-	return s.err == nil || now == nil || len(now.nodes) == 0
+	return s.err == nil || now == nil || now.Len() == 0
 }
 
-// learn takes a set that the registry gave.
-func (s *service) learn(nodes []registry.Node) {
+// learn takes what the registry told.
+func (s *service) learn(c registry.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.doubted != nil {
+		c.Reset, c.Gone = true, nil // the registry had nobody; what it puts now is all that it has
+	}
 	known := s.current.Load()
-	doubtful := len(nodes) == 0 && (s.err != nil || s.doubted != nil) && known != nil && len(known.nodes) > 0
+	doubtful := c.Reset && len(c.Put) == 0 && (s.err != nil || s.doubted != nil) && known != nil && known.Len() > 0
 	if s.err != nil {
-		s.logger.Info("registry is back", "service", s.name, "nodes", len(nodes))
+		s.logger.Info("registry is back", "service", s.name, "nodes", len(c.Put))
 		s.err = nil
 	}
 	if !doubtful {
 		s.believe()
-		s.apply(nodes)
+		s.apply(c)
 		return
 	}
 	if s.doubted == nil {
@@ -150,34 +150,8 @@ func (s *service) giveUp(doubt int) {
 	defer s.mu.Unlock()
 	if s.doubted != nil && s.doubts == doubt {
 		s.doubted = nil
-		s.apply(nil)
+		s.apply(registry.Change{Reset: true})
 	}
-}
-
-// apply makes nodes the current set. A node that stays keeps its load; so does one that went while calls to it are
-// under way, as it may come back.
-func (s *service) apply(nodes []registry.Node) {
-	next := &set{nodes: make([]*Candidate, 0, len(nodes))}
-	loads := make(map[string]*load, len(nodes))
-	for _, n := range nodes {
-		l := s.loads[n.ID]
-		if l == nil || l.address != n.Address {
-			l = newLoad(n.Address)
-		}
-		loads[n.ID] = l
-		next.nodes = append(next.nodes, &Candidate{Node: n, load: l, hash: hash(n.ID)})
-	}
-	for id, l := range s.loads {
-		if loads[id] == nil && l.inflight.Load() > 0 {
-			loads[id] = l
-		}
-	}
-	s.loads = loads
-	if len(next.nodes) > 0 {
-		next.picker = s.strategy.Prepare(next.nodes)
-	}
-	s.current.Store(next)
-	s.announce()
 }
 
 func (s *service) announce() {
@@ -186,7 +160,7 @@ func (s *service) announce() {
 }
 
 // await gives the first set with a node in it, or the error that says why there is none.
-func (s *service) await(ctx context.Context, grace time.Duration) (*set, error) {
+func (s *service) await(ctx context.Context, grace time.Duration) (*Nodes, error) {
 	began := time.Now()
 	patience := time.NewTimer(grace - began.Sub(s.began))
 	defer patience.Stop()
@@ -196,7 +170,7 @@ func (s *service) await(ctx context.Context, grace time.Duration) (*set, error) 
 		now, err, changed := s.current.Load(), s.err, s.changed
 		s.mu.Unlock()
 		switch {
-		case now != nil && len(now.nodes) > 0:
+		case now != nil && now.Len() > 0:
 			return now, nil
 		case now == nil && err != nil:
 			return nil, fmt.Errorf("%w: no nodes of %q known: %w", ErrUnavailable, s.name, err)
@@ -216,49 +190,4 @@ func (s *service) await(ctx context.Context, grace time.Duration) (*set, error) 
 			return nil, fmt.Errorf("selector: waiting for the nodes of %q: %w", s.name, ctx.Err())
 		}
 	}
-}
-
-// pick takes a node of the set for q. Without filters nor nodes to avoid it allocates nothing, and looks at no more
-// nodes than the strategy does, unless the one that it chose has failed lately.
-func (now *set) pick(q *Query) (*Candidate, error) {
-	nodes := now.nodes
-	if len(q.Filters) > 0 || len(q.Avoid) > 0 {
-		matching := slices.DeleteFunc(slices.Clone(nodes), func(c *Candidate) bool { return !matches(c.Node, q.Filters) })
-		if len(matching) == 0 {
-			return nil, fmt.Errorf("%w: none of the %d nodes of %q", ErrNoneMatch, len(now.nodes), q.Service)
-		}
-		tried := len(matching)
-		nodes = slices.DeleteFunc(matching, func(c *Candidate) bool { return slices.Contains(q.Avoid, c.ID) })
-		if len(nodes) == 0 {
-			return nil, fmt.Errorf("%w: %d of %q", ErrExhausted, tried, q.Service)
-		}
-	}
-	if len(nodes) == 1 {
-		return nodes[0], nil
-	}
-	if c := now.picker.Pick(nodes, q.Key); c.ready() {
-		return c, nil
-	}
-	var well []*Candidate
-	for _, c := range nodes {
-		if c.failures.Load() == 0 {
-			well = append(well, c)
-		}
-	}
-	switch len(well) {
-	case 0: // each has failed lately: one of them is still better than none
-		return now.picker.Pick(nodes, q.Key), nil
-	case 1:
-		return well[0], nil
-	}
-	return now.picker.Pick(well, q.Key), nil
-}
-
-func matches(n registry.Node, filters []Filter) bool {
-	for _, f := range filters {
-		if !f(n) {
-			return false
-		}
-	}
-	return true
 }

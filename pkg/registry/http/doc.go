@@ -40,8 +40,9 @@
 //
 //	{"epoch":"1f0c...","revision":13,"put":[...],"gone":["greeter-1"]}
 //
-// where gone comes before put. Where changes come faster than they are sent or read they are drawn together, and none is
-// lost. After a line of n nodes the server waits n times 100 us, 2 s at most: large sets that follow each other fast
+// where gone comes before put, and gone may name nodes that were not told of. Where changes come faster than they are sent
+// or read they are drawn together, and none is lost; a reader who is far behind gets a line with the whole set again, which
+// takes the place of what he has. After a line of n nodes the server waits n times 100 us, 2 s at most: large sets that follow each other fast
 // would queue up in the connection, and a reader would see what was true a while ago. A line without nodes, put and gone
 // is a heartbeat; there is one at least every 10 s, and one when starting ends. After 30 s without a line the connection
 // is dead. A reader who does not take a line for 10 s is cut off.

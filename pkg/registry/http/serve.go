@@ -14,6 +14,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -74,8 +75,8 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		return
 	}
 	defer s.leave()
-	changes, stop := s.nodes.Subscribe(name)
-	defer stop()
+	lines := &lines{s: s, service: name, changes: r.URL.Query().Get("changes") == "true", news: s.nodes.Follow(name)}
+	defer lines.news.Stop()
 	w.Header().Set("Content-Type", linesType)
 	control := stdhttp.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // ReadTimeout has done its work; not every server has deadlines
@@ -87,9 +88,8 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		defer timer.Stop()
 		settled = timer.C
 	}
-	lines := &lines{s: s, service: name, changes: r.URL.Query().Get("changes") == "true"}
 	for {
-		var line set
+		line, ok := set{}, true
 		select {
 		case <-r.Context().Done():
 			return
@@ -99,8 +99,11 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 			line = lines.beat()
 		case <-settled:
 			line = lines.beat()
-		case <-changes:
-			line = lines.next()
+		case <-lines.news.News():
+			line, ok = lines.next()
+		}
+		if !ok {
+			continue
 		}
 		if err := send(w, control, line); err != nil {
 			return // cut off: it did not read, or it has gone
@@ -115,26 +118,30 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 type lines struct {
 	s       *Server
 	service string
-	changes bool            // only what changed, after the first line
-	last    []registry.Node // of the last line, nil before the first
+	changes bool // only what changed, after the first line
+	news    *hub.Reader
 }
 
 func (l *lines) beat() set {
 	return set{Epoch: l.s.epoch, Revision: l.s.nodes.Revision(), Starting: l.s.starting()}
 }
 
-func (l *lines) next() set {
-	line := l.s.set(l.service)
+// next gives the line for what is new, if anything is.
+func (l *lines) next() (set, bool) {
+	line := set{Epoch: l.s.epoch, Starting: l.s.starting()}
 	if !l.changes {
-		return line
+		nodes, revision, ok, _ := l.news.Set()
+		line.Nodes, line.Revision = &nodes, revision
+		return line, ok
 	}
-	nodes := *line.Nodes
-	if l.last != nil {
-		line.Put, line.Gone = difference(l.last, nodes)
-		line.Nodes = nil
+	c, revision, ok, _ := l.news.Change()
+	line.Revision = revision
+	if c.Reset {
+		line.Nodes = &c.Put
+	} else {
+		line.Put, line.Gone = c.Put, c.Gone
 	}
-	l.last = nodes
-	return line
+	return line, ok
 }
 
 // pause keeps a watch of a large set from being sent more often than is good for anybody. It gives false at the end.

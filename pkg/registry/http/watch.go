@@ -25,18 +25,28 @@ var errSilent = errors.New("no line of the watch in time")
 // error wrapping ErrUnavailable. From a server that was started anew, and whose owners are still coming back, a node
 // that was known before and is missing is kept until the server says that it has settled.
 func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
+	return follow(ctx, r, service, (*hub.Hub).Watch)
+}
+
+// WatchChanges is Watch by changes, as registry.ChangeWatcher says.
+func (r *Registry) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return follow(ctx, r, service, (*hub.Hub).WatchChanges)
+}
+
+// follow gives what read yields of the set that it keeps as the server's stream says.
+func follow[T any](ctx context.Context, r *Registry, service string, read func(*hub.Hub, context.Context, string) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		if r.usable(ctx) != nil {
 			return
 		}
 		ctx, stop := r.within(ctx)
-		w := &watch{r: r, service: service, set: hub.NewPending()}
+		w := &watch{r: r, service: service, set: hub.NewPending().Sharing()}
 		var reading sync.WaitGroup
 		reading.Go(func() { w.run(ctx) })
 		defer reading.Wait()
 		defer stop()
-		for nodes, err := range w.set.Watch(ctx, "") {
-			if r.life.Err() != nil || !yield(nodes, err) {
+		for news, err := range read(w.set, ctx, "") {
+			if r.life.Err() != nil || !yield(news, err) {
 				return
 			}
 		}

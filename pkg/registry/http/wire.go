@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -123,21 +121,6 @@ func (s *set) parseNodes(records []json.RawMessage) []registry.Node {
 	}
 	registry.Sort(nodes)
 	return nodes
-}
-
-// difference says what turns one sorted set into another.
-func difference(before, after []registry.Node) (put []registry.Node, gone []string) {
-	was := make(map[string]registry.Node, len(before))
-	for _, n := range before {
-		was[n.ID] = n
-	}
-	for _, n := range after {
-		if old, ok := was[n.ID]; !ok || !old.Equal(n) {
-			put = append(put, n)
-		}
-		delete(was, n.ID)
-	}
-	return put, slices.Sorted(maps.Keys(was))
 }
 
 // parseNode reads and validates a record.

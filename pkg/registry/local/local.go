@@ -70,7 +70,10 @@ type Registry struct {
 	watching *watching // nil while nobody watches
 }
 
-var _ registry.Registry = (*Registry)(nil)
+var (
+	_ registry.Registry      = (*Registry)(nil)
+	_ registry.ChangeWatcher = (*Registry)(nil)
+)
 
 // New opens the registry, and makes its folder if need be. The error wraps registry.ErrUnavailable: no folder can be
 // used, and why.

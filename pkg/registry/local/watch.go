@@ -56,7 +56,17 @@ type batch struct {
 // Watch watches the folder, as registry.Finder says. On Linux it hears of changes from inotify, and of a killed owner
 // as its file is closed; where there are no events it looks each PollInterval.
 func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
+	return watch(ctx, r, func(h *hub.Hub) iter.Seq2[[]registry.Node, error] { return h.Watch(ctx, service) })
+}
+
+// WatchChanges is Watch by changes, as registry.ChangeWatcher says.
+func (r *Registry) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return watch(ctx, r, func(h *hub.Hub) iter.Seq2[registry.Change, error] { return h.WatchChanges(ctx, service) })
+}
+
+// watch gives what a watch of the registry's hub yields, which it keeps up to date meanwhile.
+func watch[T any](ctx context.Context, r *Registry, read func(*hub.Hub) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -68,8 +78,8 @@ func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]regist
 		if !first && !w.refreshed(ctx) {
 			return
 		}
-		for nodes, err := range w.hub.Watch(ctx, service) {
-			if !yield(nodes, err) {
+		for news, err := range read(w.hub) {
+			if !yield(news, err) {
 				return
 			}
 		}

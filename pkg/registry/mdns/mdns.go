@@ -88,7 +88,10 @@ type Registry struct {
 	planned  time.Time // when the endpoint will next look at the times
 }
 
-var _ registry.Registry = (*Registry)(nil)
+var (
+	_ registry.Registry      = (*Registry)(nil)
+	_ registry.ChangeWatcher = (*Registry)(nil)
+)
 
 // New makes a registry. It touches no network: that multicast is impossible shows at the first use, as an error that
 // wraps registry.ErrUnavailable and says of each interface why. The error of New is of the options.
@@ -288,14 +291,25 @@ func (r *Registry) merge(service string, q *query) []registry.Node {
 // Watch does what registry.Finder says. The first set comes with the first answer, or of all services when no more
 // answers come.
 func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
-		end, ok := r.begin(ctx, service, yield)
+	return watch(ctx, r, service, func() iter.Seq2[[]registry.Node, error] { return r.hub.Watch(ctx, service) })
+}
+
+// WatchChanges is Watch by changes, as registry.ChangeWatcher says.
+func (r *Registry) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return watch(ctx, r, service, func() iter.Seq2[registry.Change, error] { return r.hub.WatchChanges(ctx, service) })
+}
+
+// watch gives what a watch of the hub yields, once the set is known, and keeps that up to date meanwhile.
+func watch[T any](ctx context.Context, r *Registry, service string, read func() iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		end, ok := r.begin(ctx, service, func(err error) bool { return yield(none, err) })
 		if !ok {
 			return
 		}
 		defer end()
-		for nodes, err := range r.hub.Watch(ctx, service) {
-			if !yield(nodes, err) {
+		for news, err := range read() {
+			if !yield(news, err) {
 				return
 			}
 		}
@@ -305,9 +319,9 @@ func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]regist
 // rejoin is how long a watch waits between tries where multicast is impossible.
 const rejoin = 3 * time.Second
 
-// begin makes the set of a service known, trying again where multicast is impossible. It reports false when the watch
-// is over.
-func (r *Registry) begin(ctx context.Context, service string, yield func([]registry.Node, error) bool) (end func(), ok bool) {
+// begin makes the set of a service known, trying again where multicast is impossible, which it tells once. It reports
+// false when the watch is over.
+func (r *Registry) begin(ctx context.Context, service string, tell func(error) bool) (end func(), ok bool) {
 	for told := false; r.usable(ctx) == nil; {
 		end, err := r.follow(ctx, service)
 		if err == nil {
@@ -316,7 +330,7 @@ func (r *Registry) begin(ctx context.Context, service string, yield func([]regis
 		if errors.Is(err, registry.ErrClosed) || ctx.Err() != nil {
 			return nil, false
 		}
-		if !told && !yield(nil, err) {
+		if !told && !tell(err) {
 			return nil, false
 		}
 		told = true

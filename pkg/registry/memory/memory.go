@@ -34,6 +34,11 @@ type table struct {
 	views int
 }
 
+var (
+	_ registry.Registry      = (*Registry)(nil)
+	_ registry.ChangeWatcher = (*Registry)(nil)
+)
+
 // New makes an empty registry.
 func New() *Registry {
 	return newView(&table{Table: lease.New[*Registry](lease.Limits{})})
@@ -104,12 +109,26 @@ func (r *Registry) List(ctx context.Context) ([]registry.Node, error) {
 
 // Watch does what registry.Finder says. It yields no error.
 func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
+	return open(ctx, r, func(ctx context.Context) iter.Seq2[[]registry.Node, error] {
+		return r.table.Nodes().Watch(ctx, service)
+	})
+}
+
+// WatchChanges does what registry.ChangeWatcher says. It yields no error.
+func (r *Registry) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return open(ctx, r, func(ctx context.Context) iter.Seq2[registry.Change, error] {
+		return r.table.Nodes().WatchChanges(ctx, service)
+	})
+}
+
+// open gives what a watch of the table yields, as long as r is open.
+func open[T any](ctx context.Context, r *Registry, watch func(context.Context) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(r.life, cancel)()
-		for nodes, err := range r.table.Nodes().Watch(ctx, service) {
-			if r.life.Err() != nil || !yield(nodes, err) {
+		for news, err := range watch(ctx) {
+			if r.life.Err() != nil || !yield(news, err) {
 				return
 			}
 		}

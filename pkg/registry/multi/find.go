@@ -4,15 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strings"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
 )
-
-// recheckTime is how often a watch that hides a dead node's copy looks whether its time is over.
-const recheckTime = 30 * time.Second
 
 // Get gives the nodes of a service. See the package's text for which members it waits for.
 func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, error) {
@@ -26,7 +22,7 @@ func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, er
 	if err := q.settle(ctx, time.Now(), standing.hold); err != nil {
 		return nil, err
 	}
-	if nodes, _ := q.merge(); len(nodes) > 0 {
+	if nodes := q.merge(); len(nodes) > 0 {
 		return nodes, nil
 	}
 	err = q.failures()
@@ -65,8 +61,7 @@ func (r *Registry) List(ctx context.Context) ([]registry.Node, error) {
 		}
 		return nil, q.failures()
 	}
-	nodes, _ := q.merge()
-	return nodes, nil
+	return q.merge(), nil
 }
 
 // ask puts a question to all members. stop ends it for those that have not answered.
@@ -77,7 +72,7 @@ func (r *Registry) ask(ctx context.Context, service string, question func(contex
 	if !r.begin(len(r.members)) {
 		return nil, nil, registry.ErrClosed
 	}
-	q := r.newRound(service)
+	q := r.newRound()
 	ctx, stop := r.within(ctx)
 	for _, m := range r.members {
 		go func() {
@@ -99,130 +94,4 @@ func (r *Registry) within(ctx context.Context) (context.Context, context.CancelF
 	ctx, cancel := context.WithCancel(ctx)
 	drop := context.AfterFunc(r.life, cancel)
 	return ctx, func() { drop(); cancel() }
-}
-
-// settle waits until no answer need be held back for members that are missing.
-func (q *round) settle(ctx context.Context, start time.Time, hold func(standing) (time.Duration, bool)) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		if d, ok := hold(q.standing()); ok {
-			left := time.Until(start.Add(d))
-			if left <= 0 {
-				return nil
-			}
-			timer.Reset(left)
-		}
-		select {
-		case <-q.news:
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-q.r.life.Done():
-			return registry.ErrClosed
-		}
-	}
-}
-
-// late notes which members have not answered.
-func (q *round) late(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for i, a := range q.answers {
-		if !a.given {
-			q.r.found(context.Background(), q.r.members[i], fmt.Errorf("no answer: %w", err))
-		}
-	}
-}
-
-// Watch yields the merged sets. Where a member fails, what it knew last still counts; an error is yielded when all have
-// failed, once.
-func (r *Registry) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
-		if r.usable(ctx) != nil || !r.begin(len(r.members)) {
-			return
-		}
-		ctx, stop := r.within(ctx)
-		q := r.newRound(service)
-		ended := make(chan struct{}, len(r.members))
-		for _, m := range r.members {
-			go func() {
-				defer r.busy.Done()
-				defer func() { ended <- struct{}{} }()
-				q.follow(ctx, m)
-			}()
-		}
-		defer func() {
-			stop()
-			for range r.members {
-				<-ended
-			}
-		}()
-		q.yield(ctx, yield)
-	}
-}
-
-// follow watches a member.
-func (q *round) follow(ctx context.Context, m *member) {
-	var before []registry.Node
-	_, witness := m.witness()
-	for nodes, err := range m.Registry.Watch(ctx, q.service) {
-		q.r.found(ctx, m, err)
-		switch {
-		case err != nil:
-		case !m.Authority:
-			q.r.graves.visited(m.index, q.service, nodes)
-		case !witness:
-			q.r.graves.changed(before, nodes, q.r.owns)
-			before = nodes
-		}
-		q.give(m, nodes, err)
-	}
-	if ctx.Err() == nil && q.r.life.Err() == nil { // somebody closed the member
-		err := fmt.Errorf("%w: its watch ended", registry.ErrUnavailable)
-		q.r.found(ctx, m, err)
-		q.give(m, nil, err)
-	}
-}
-
-// yield gives the sets to a watch's loop, until it or ctx ends.
-func (q *round) yield(ctx context.Context, yield func([]registry.Node, error) bool) {
-	err := q.settle(ctx, time.Now(), func(s standing) (time.Duration, bool) {
-		if d, ok := s.hold(); ok {
-			return d, ok
-		}
-		return hangingTime, s.any
-	})
-	if err != nil {
-		return
-	}
-	var last []registry.Node
-	known, failing := false, false
-	recheck := time.NewTimer(recheckTime)
-	defer recheck.Stop()
-	for ctx.Err() == nil && q.r.life.Err() == nil {
-		s := q.standing()
-		nodes, hidden := q.merge()
-		switch {
-		case !s.good && s.all && !failing:
-			known, failing = false, true
-			if !yield(nil, q.failures()) {
-				return
-			}
-		case s.good && (!known || !equal(nodes, last)):
-			known, failing, last = true, false, nodes
-			if !yield(append([]registry.Node{}, nodes...), nil) {
-				return
-			}
-		}
-		if hidden {
-			recheck.Reset(recheckTime)
-		}
-		select {
-		case <-ctx.Done():
-		case <-q.r.life.Done():
-		case <-q.news:
-		case <-recheck.C:
-		}
-	}
 }

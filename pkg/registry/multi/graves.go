@@ -1,6 +1,8 @@
 package multi
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,10 +15,12 @@ const mourning = 2 * time.Minute
 // graves remembers which nodes authorities without a Witness showed, and which of them are dead. Its methods may be
 // called concurrently.
 type graves struct {
-	mu    sync.Mutex
-	clock uint64 // counts questions and answers, to tell which came first
-	shown map[string]sighting
-	dead  map[string]*grave
+	mu      sync.Mutex
+	clock   uint64 // counts questions and answers, to tell which came first
+	changes uint64 // counts changes of dead
+	shown   map[string]sighting
+	dead    map[string]*grave
+	sweep   time.Time // when to look next for graves whose time is over
 }
 
 // sighting is a node as an answer of an authority had it.
@@ -51,7 +55,7 @@ func (g *graves) answered(asked uint64, service string, nodes []registry.Node, s
 	g.clock++
 	for _, n := range nodes {
 		g.shown[n.ID] = sighting{n, g.clock}
-		delete(g.dead, n.ID)
+		g.rise(n.ID)
 	}
 	for id, s := range g.shown {
 		if s.at < asked && (service == "" || s.node.Service == service) {
@@ -63,49 +67,63 @@ func (g *graves) answered(asked uint64, service string, nodes []registry.Node, s
 	}
 }
 
-// changed takes two sets of an authority's watch that follow each other.
-func (g *graves) changed(before, after []registry.Node, spared func(id string) bool) {
+// changed takes in what an authority's watch told.
+func (g *graves) changed(put, gone []registry.Node, spared func(id string) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	alive := make(map[string]bool, len(after))
-	for _, n := range after {
-		alive[n.ID] = true
-		delete(g.dead, n.ID)
+	for _, n := range put {
+		g.rise(n.ID)
 	}
-	for _, n := range before {
-		if !alive[n.ID] && !spared(n.ID) {
+	for _, n := range gone {
+		if !spared(n.ID) {
 			g.bury(n)
 		}
 	}
 }
 
-// bury is called with the lock held. It also forgets the graves whose time is over.
+// version grows with each change of what hides says, but that of time.
+func (g *graves) version() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changes
+}
+
+// rise is called with the lock held.
+func (g *graves) rise(id string) {
+	if g.dead[id] != nil {
+		delete(g.dead, id)
+		g.changes++
+	}
+}
+
+// ids appends the ids of dead nodes.
+func (g *graves) ids(to []string) []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.AppendSeq(to, maps.Keys(g.dead))
+}
+
+// bury is called with the lock held. Now and then it forgets the graves whose time is over.
 func (g *graves) bury(n registry.Node) {
 	now := time.Now()
-	for id, old := range g.dead {
-		if now.After(old.until) {
-			delete(g.dead, id)
-		}
+	if now.After(g.sweep) {
+		g.sweep = now.Add(mourning / 8)
+		maps.DeleteFunc(g.dead, func(_ string, old *grave) bool { return now.After(old.until) })
 	}
-	if _, ok := g.dead[n.ID]; !ok {
+	if old := g.dead[n.ID]; old == nil || now.After(old.until) {
+		g.changes++
 		g.dead[n.ID] = &grave{node: n, until: now.Add(mourning), dropped: map[int]bool{}}
 	}
 }
 
-// visited takes a set of another member's watch: a dead node that it does not have may come back there.
-func (g *graves) visited(member int, service string, nodes []registry.Node) {
+// visited takes in what another member's watch knows of a service: a dead node that it does not have may come back there.
+func (g *graves) visited(member int, service string, has func(id string) bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.dead) == 0 {
-		return
-	}
-	has := make(map[string]bool, len(nodes))
-	for _, n := range nodes {
-		has[n.ID] = true
-	}
 	for id, d := range g.dead {
-		if !has[id] && (service == "" || d.node.Service == service) {
+		if !d.dropped[member] && (service == "" || d.node.Service == service) && !has(id) {
 			d.dropped[member] = true
+			g.changes++
 		}
 	}
 }

@@ -110,9 +110,21 @@ func (l *late) List(ctx context.Context) ([]registry.Node, error) {
 
 // Watch yields why the member is not open, once, and watches it from when it is.
 func (l *late) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
+	return watchLate(ctx, l, func(r registry.Registry) iter.Seq2[[]registry.Node, error] { return r.Watch(ctx, service) })
+}
+
+// WatchChanges is Watch by changes.
+func (l *late) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return watchLate(ctx, l, func(r registry.Registry) iter.Seq2[registry.Change, error] {
+		return registry.WatchChanges(ctx, r, service)
+	})
+}
+
+func watchLate[T any](ctx context.Context, l *late, watch func(registry.Registry) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
 		inner, err := l.try(ctx)
-		if err != nil && !yield(nil, err) {
+		if err != nil && !yield(none, err) {
 			return
 		}
 		timer := time.NewTimer(firstRetry)
@@ -126,8 +138,8 @@ func (l *late) Watch(ctx context.Context, service string) iter.Seq2[[]registry.N
 			}
 			inner, err = l.try(ctx)
 		}
-		for nodes, err := range inner.Watch(ctx, service) {
-			if !yield(nodes, err) {
+		for news, err := range watch(inner) {
+			if !yield(news, err) {
 				return
 			}
 		}

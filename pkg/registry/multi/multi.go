@@ -75,6 +75,11 @@ type Registry struct {
 	own    map[string]struct{} // ids that were registered here
 }
 
+var (
+	_ registry.Registry      = (*Registry)(nil)
+	_ registry.ChangeWatcher = (*Registry)(nil)
+)
+
 // member is a Member and how it fares.
 type member struct {
 	Member

@@ -1,8 +1,9 @@
 package multi
 
 import (
+	"context"
 	"errors"
-	"slices"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,11 +18,10 @@ const (
 	hangingTime  = time.Second            // a watch: some member has answered
 )
 
-// round is one question to all members: what they have answered so far.
-type round struct {
-	r       *Registry
-	service string
-	news    chan struct{} // of one element: an answer came
+// tally is how the members have answered a question so far.
+type tally struct {
+	r    *Registry
+	news chan struct{} // of one element: an answer came
 
 	mu      sync.Mutex
 	answers []answer // by member
@@ -29,33 +29,28 @@ type round struct {
 
 type answer struct {
 	given bool
-	err   error // the last thing that the member gave; nodes are older then
-	nodes []registry.Node
+	err   error // the last thing that the member gave; what it knows is older then
+	some  bool  // it knows nodes
 }
 
-func (r *Registry) newRound(service string) *round {
-	return &round{r: r, service: service, news: make(chan struct{}, 1), answers: make([]answer, len(r.members))}
+func newTally(r *Registry) tally {
+	return tally{r: r, news: make(chan struct{}, 1), answers: make([]answer, len(r.members))}
 }
 
-// give puts a member's answer in. Not found is an answer: none.
-func (q *round) give(m *member, nodes []registry.Node, err error) {
-	if errors.Is(err, registry.ErrNotFound) {
-		nodes, err = nil, nil
-	}
-	q.mu.Lock()
-	a := &q.answers[m.index]
+// note is called with the lock held.
+func (t *tally) note(m *member, some bool, err error) {
+	a := &t.answers[m.index]
 	a.given, a.err = true, err
 	if err == nil {
-		a.nodes = nodes
+		a.some = some
 	}
-	q.mu.Unlock()
 	select {
-	case q.news <- struct{}{}:
+	case t.news <- struct{}{}:
 	default:
 	}
 }
 
-// standing is how far a round is.
+// standing is how far a question is.
 type standing struct {
 	all         bool // every member has answered
 	authorities bool // every authority has
@@ -64,16 +59,16 @@ type standing struct {
 	good        bool // some member's last answer is no error
 }
 
-func (q *round) standing() standing {
-	q.mu.Lock()
-	defer q.mu.Unlock()
+func (t *tally) standing() standing {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	s := standing{all: true, authorities: true}
-	for i, a := range q.answers {
+	for i, a := range t.answers {
 		s.all = s.all && a.given
 		s.any = s.any || a.given
-		s.nodes = s.nodes || len(a.nodes) > 0
+		s.nodes = s.nodes || a.some
 		s.good = s.good || a.given && a.err == nil
-		if q.r.members[i].Authority {
+		if t.r.members[i].Authority {
 			s.authorities = s.authorities && a.given
 		}
 	}
@@ -93,36 +88,100 @@ func (s standing) hold() (d time.Duration, ok bool) {
 	return 0, false
 }
 
-// merge gives the nodes that the members know, one for each id, sorted. hidden reports whether a dead node's copy was
-// left out.
-func (q *round) merge() (nodes []registry.Node, hidden bool) {
+// settle waits until no answer need be held back for members that are missing.
+func (t *tally) settle(ctx context.Context, start time.Time, hold func(standing) (time.Duration, bool)) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		if d, ok := hold(t.standing()); ok {
+			left := time.Until(start.Add(d))
+			if left <= 0 {
+				return nil
+			}
+			timer.Reset(left)
+		}
+		select {
+		case <-t.news:
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.r.life.Done():
+			return registry.ErrClosed
+		}
+	}
+}
+
+// failures joins what the members' last answers say.
+func (t *tally) failures() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for i, a := range t.answers {
+		if a.err != nil {
+			errs = append(errs, t.r.members[i].said(a.err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// late notes which members have not answered.
+func (t *tally) late(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, a := range t.answers {
+		if !a.given {
+			t.r.found(context.Background(), t.r.members[i], fmt.Errorf("no answer: %w", err))
+		}
+	}
+}
+
+// round is one question to all members: what they know.
+type round struct {
+	tally
+	nodes [][]registry.Node // by member
+}
+
+func (r *Registry) newRound() *round {
+	return &round{tally: newTally(r), nodes: make([][]registry.Node, len(r.members))}
+}
+
+// give puts a member's answer in. Not found is an answer: none.
+func (q *round) give(m *member, nodes []registry.Node, err error) {
+	if errors.Is(err, registry.ErrNotFound) {
+		nodes, err = nil, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		q.nodes[m.index] = nodes
+	}
+	q.note(m, len(nodes) > 0, err)
+}
+
+// merge gives the nodes that the members know, one for each id, sorted.
+func (q *round) merge() []registry.Node {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	alive := map[string]bool{}
-	for i, a := range q.answers {
+	for i, known := range q.nodes {
 		if q.r.members[i].Authority {
-			for _, n := range a.nodes {
+			for _, n := range known {
 				alive[n.ID] = true
 			}
 		}
 	}
-	nodes = []registry.Node{}
+	nodes := []registry.Node{}
 	seen := map[string]bool{}
-	for i, a := range q.answers {
-		for _, n := range a.nodes {
-			switch {
-			case seen[n.ID]:
-				continue
-			case !alive[n.ID] && q.r.dead(i, n):
-				hidden = true
-				continue
+	for i, known := range q.nodes {
+		for _, n := range known {
+			if !seen[n.ID] && (alive[n.ID] || !q.r.dead(i, n)) {
+				seen[n.ID] = true
+				nodes = append(nodes, n)
 			}
-			seen[n.ID] = true
-			nodes = append(nodes, n)
 		}
 	}
 	registry.Sort(nodes)
-	return nodes, hidden
+	return nodes
 }
 
 // dead reports whether n, as a member that is no authority has it, is the copy of a dead node.
@@ -143,21 +202,4 @@ func (m *member) witness() (Witness, bool) {
 	}
 	w, ok := m.open().(Witness)
 	return w, ok
-}
-
-// failures joins what the members' last answers say.
-func (q *round) failures() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var errs []error
-	for i, a := range q.answers {
-		if a.err != nil {
-			errs = append(errs, q.r.members[i].said(a.err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func equal(a, b []registry.Node) bool {
-	return slices.EqualFunc(a, b, registry.Node.Equal)
 }

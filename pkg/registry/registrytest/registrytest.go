@@ -76,54 +76,62 @@ func Run(t *testing.T, h Harness) {
 			t.Parallel()
 			c.run(&suite{T: t, h: h})
 		})
+		if c.watches {
+			t.Run("by changes: "+c.name, func(t *testing.T) {
+				t.Parallel()
+				(&suite{T: t, h: h, byChanges: true}).changes(c.run)
+			})
+		}
 	}
 }
 
 type testCase struct {
-	name string
-	run  func(*suite)
+	name    string
+	run     func(*suite)
+	watches bool // it is run again with watches by changes, where the backend is a registry.ChangeWatcher
 }
 
 func cases() []testCase {
 	return []testCase{
-		{"get, list and deregister", (*suite).lifecycle},
-		{"fields come back", (*suite).fields},
-		{"endpoints come back", (*suite).endpoints},
-		{"versions and hidden nodes", (*suite).versions},
-		{"unicode metadata", (*suite).unicode},
-		{"one id stands once", (*suite).oneID},
-		{"names are matched exactly", (*suite).exactNames},
-		{"invalid nodes", (*suite).invalid},
-		{"not found", (*suite).notFound},
-		{"a passed node is copied", (*suite).copied},
-		{"given sets are the caller's", (*suite).givenSets},
-		{"context done", (*suite).contextDone},
+		{"get, list and deregister", (*suite).lifecycle, false},
+		{"fields come back", (*suite).fields, false},
+		{"endpoints come back", (*suite).endpoints, false},
+		{"versions and hidden nodes", (*suite).versions, false},
+		{"unicode metadata", (*suite).unicode, false},
+		{"one id stands once", (*suite).oneID, false},
+		{"names are matched exactly", (*suite).exactNames, false},
+		{"invalid nodes", (*suite).invalid, false},
+		{"not found", (*suite).notFound, false},
+		{"a passed node is copied", (*suite).copied, false},
+		{"given sets are the caller's", (*suite).givenSets, false},
+		{"context done", (*suite).contextDone, false},
 
-		{"watch yields the present set", (*suite).watchFirst},
-		{"watch of one service", (*suite).watchService},
-		{"watch of all services", (*suite).watchAll},
-		{"watch sees every kind of change", (*suite).watchChanges},
-		{"a renewal wakes no watcher", (*suite).watchRenewal},
-		{"a slow watcher gets the last set", (*suite).watchSlow},
-		{"watch ends with its context", (*suite).watchContext},
-		{"watch ends with its loop", (*suite).watchBreak},
-		{"a watch runs once for each loop", (*suite).watchTwice},
+		{"watch yields the present set", (*suite).watchFirst, true},
+		{"watch of one service", (*suite).watchService, true},
+		{"watch of all services", (*suite).watchAll, true},
+		{"watch sees every kind of change", (*suite).watchChanges, true},
+		{"a renewal wakes no watcher", (*suite).watchRenewal, true},
+		{"a slow watcher gets the last set", (*suite).watchSlow, true},
+		{"watch ends with its context", (*suite).watchContext, true},
+		{"watch ends with its loop", (*suite).watchBreak, false},
+		{"a watch runs once for each loop", (*suite).watchTwice, false},
+		{"a watch of anything", (*suite).watchRandom, true},
 
-		{"a ttl lapses", (*suite).ttlLapses},
-		{"a renewal holds", (*suite).ttlRenewal},
-		{"ttl zero holds", (*suite).ttlZero},
-		{"a lapsed node comes back", (*suite).ttlReturn},
+		{"a ttl lapses", (*suite).ttlLapses, false},
+		{"a renewal holds", (*suite).ttlRenewal, false},
+		{"ttl zero holds", (*suite).ttlZero, false},
+		{"a lapsed node comes back", (*suite).ttlReturn, true},
 
-		{"another registry sees it", (*suite).shared},
-		{"another registry's watch sees it", (*suite).sharedWatch},
-		{"close withdraws", (*suite).closeWithdraws},
-		{"two owners of one id", (*suite).twoOwners},
-		{"a taken id is refused", (*suite).conflict},
-		{"a killed owner", (*suite).killed},
+		{"another registry sees it", (*suite).shared, false},
+		{"another registry's watch sees it", (*suite).sharedWatch, true},
+		{"close withdraws", (*suite).closeWithdraws, true},
+		{"two owners of one id", (*suite).twoOwners, false},
+		{"a taken id is refused", (*suite).conflict, false},
+		{"a killed owner", (*suite).killed, true},
 
-		{"close ends watches", (*suite).closeEndsWatches},
-		{"close twice, use after close", (*suite).closed},
-		{"a crowd", (*suite).crowd},
-		{"concurrent use", (*suite).concurrent},
+		{"close ends watches", (*suite).closeEndsWatches, true},
+		{"close twice, use after close", (*suite).closed, false},
+		{"a crowd", (*suite).crowd, true},
+		{"concurrent use", (*suite).concurrent, true},
 	}
 }

@@ -16,8 +16,9 @@ import (
 // suite is one test: a system of its own, and what every test does with it.
 type suite struct {
 	*testing.T
-	h    Harness
-	open Open
+	h         Harness
+	open      Open
+	byChanges bool // watches are read by WatchChanges
 }
 
 // one gives a registry on a fresh system.
@@ -170,6 +171,9 @@ func (s *suite) gatedWatch(r registry.Registry, service string, gate chan struct
 	out, ended := context.WithCancel(context.WithoutCancel(s.Context()))
 	w := &watch{s: s, stop: stop, ctx: out, news: make(chan struct{}, 1), gate: gate}
 	seq := r.Watch(in, service)
+	if s.byChanges {
+		seq = s.fold(registry.WatchChanges(in, r, service))
+	}
 	go func() {
 		defer ended()
 		w.read(seq)

@@ -2,31 +2,36 @@
 // backends share: memory and local put what they find into it, and their Get, List and Watch read it.
 //
 //	h := hub.New()              // the set is known, and empty
-//	h := hub.NewPending()       // the set is not known yet: watches wait for the first Replace or Fail
+//	h := hub.NewPending()       // the set is not known yet: watches wait for the first Put, Apply, Replace or Fail
 //
 //	h.Put(node)                 // adds or changes one node, by its id; reports whether anything changed
 //	h.Remove(id)                // takes one away; reports whether it was there
 //	h.Apply(nodes, ids)         // several of both as one change
 //	h.Replace(nodes)            // the whole set as a poll found it; wakes only watchers of services that changed
 //	h.Fail(err)                 // the set is not known now: each watch yields err once, and goes on with the next Replace
+//	h.Mend()                    // the set is known again, as it stands: what Replace does of Fail, without a set
 //
 //	h.Get(service)              // sorted by id; ErrNotFound
 //	h.List()                    // sorted by service and id
 //	h.Lookup(id)                // one node
 //	h.Watch(ctx, service)       // as registry.Finder says; a slow reader misses sets, and holds up nobody
+//	h.WatchChanges(ctx, service) // as registry.ChangeWatcher says
 //	h.Snapshot(service)         // as Get or List, with the number of changes that led to it
-//	h.Subscribe(service)        // a channel that tells of changes, for a caller with a select statement of its own
+//	h.Follow(service)           // a Reader: a watch for a caller with a select statement of its own
 //	h.Close()                   // ends the watches
 //
-// A hub keeps one node for each id. It copies the nodes that it takes; those it gives share their maps and are only read,
-// in a slice of the caller's own. It knows nothing of leases and starts no goroutine. All methods may be called
-// concurrently.
+// A hub keeps one node for each id. It copies the nodes that it takes, unless it is Sharing; those it gives share their maps and are only read.
+// It knows nothing of leases and starts no goroutine. All methods may be called concurrently.
+//
+// # Cost
+//
+// A change costs what changed, and a word to each watcher of the service; a watch of changes reads it at the same cost,
+// from a log that all watches share. A whole set is made when it is asked for, from the last one and the log, and all
+// watches of it get the same slice.
 package hub
 
 import (
-	"context"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -40,21 +45,12 @@ type Hub struct {
 
 	mu       sync.Mutex
 	known    bool
-	err      error                               // of Fail, until Replace
-	service  map[string]string                   // node id to service
-	nodes    map[string]map[string]registry.Node // service to id to node
-	sorted   map[string][]registry.Node          // service to its nodes in order; made when asked for, never changed
-	all      []registry.Node                     // as sorted, for all services
-	watchers map[string]map[*watcher]struct{}    // service, or "" for all
+	err      error                     // of Fail, until Replace or Mend
+	nodes    map[string]*registry.Node // by id; a node is not changed
+	views    map[string]*view          // by service, and "" for all: those with nodes or readers
 	revision uint64
 	closed   bool
-}
-
-// watcher is one running watch. Its fields are under the hub's lock.
-type watcher struct {
-	wake   chan struct{} // of one element: there is something to look at
-	dirty  bool          // the set changed since it was last taken
-	failed bool          // the hub's error was taken
+	sharing  bool
 }
 
 // New makes a hub whose set is known and empty.
@@ -64,15 +60,16 @@ func New() *Hub {
 	return h
 }
 
-// NewPending makes a hub whose set is not known: watches yield nothing before the first Put, Replace or Fail.
+// NewPending makes a hub whose set is not known: watches yield nothing before the first Put, Apply, Replace or Fail.
 func NewPending() *Hub {
-	return &Hub{
-		done:     make(chan struct{}),
-		service:  map[string]string{},
-		nodes:    map[string]map[string]registry.Node{},
-		sorted:   map[string][]registry.Node{},
-		watchers: map[string]map[*watcher]struct{}{},
-	}
+	return &Hub{done: make(chan struct{}), nodes: map[string]*registry.Node{}, views: map[string]*view{}}
+}
+
+// Sharing makes the hub, before it is used, keep the nodes that it is given instead of copies: nobody may change them any
+// more.
+func (h *Hub) Sharing() *Hub {
+	h.sharing = true
+	return h
 }
 
 // Put adds n, or changes the node with its id, and reports whether anything changed. A node that comes back under
@@ -84,7 +81,7 @@ func (h *Hub) Put(n registry.Node) bool {
 		return false
 	}
 	h.learn()
-	return h.put(n)
+	return h.put(&n)
 }
 
 // Apply does several Puts and Removes as one change.
@@ -96,12 +93,10 @@ func (h *Hub) Apply(put []registry.Node, gone []string) {
 	}
 	h.learn()
 	for _, id := range gone {
-		if _, ok := h.service[id]; ok {
-			h.drop(id)
-		}
+		h.drop(id)
 	}
-	for _, n := range put {
-		h.put(n)
+	for i := range put {
+		h.put(&put[i])
 	}
 }
 
@@ -109,11 +104,7 @@ func (h *Hub) Apply(put []registry.Node, gone []string) {
 func (h *Hub) Remove(id string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, ok := h.service[id]; !ok || h.closed {
-		return false
-	}
-	h.drop(id)
-	return true
+	return !h.closed && h.drop(id)
 }
 
 // Replace makes nodes the whole set, and ends a Fail. Where an id stands twice the first one holds. Only watchers of
@@ -125,14 +116,14 @@ func (h *Hub) Replace(nodes []registry.Node) {
 		return
 	}
 	seen := make(map[string]struct{}, len(nodes))
-	for _, n := range nodes {
-		if _, twice := seen[n.ID]; twice {
+	for i := range nodes {
+		if _, twice := seen[nodes[i].ID]; twice {
 			continue
 		}
-		seen[n.ID] = struct{}{}
-		h.put(n)
+		seen[nodes[i].ID] = struct{}{}
+		h.put(&nodes[i])
 	}
-	for _, id := range slices.Collect(maps.Keys(h.service)) {
+	for id := range h.nodes {
 		if _, ok := seen[id]; !ok {
 			h.drop(id)
 		}
@@ -142,7 +133,7 @@ func (h *Hub) Replace(nodes []registry.Node) {
 }
 
 // Fail says that the set is not known for now, though Get and List go on giving the last one. Each watch yields err
-// once; it goes on with the next Replace. A second Fail in a row wakes nobody who saw the first.
+// once; it goes on with the next Replace or Mend. A second Fail in a row wakes nobody who saw the first.
 func (h *Hub) Fail(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -150,38 +141,52 @@ func (h *Hub) Fail(err error) {
 		return
 	}
 	h.err = err
-	for _, ws := range h.watchers {
-		for w := range ws {
-			if !w.failed {
-				w.signal()
+	for _, v := range h.views {
+		for r := range v.readers {
+			if !r.failed {
+				r.signal()
 			}
 		}
 	}
 }
 
-// Get gives the nodes of a service by id, and an error that wraps ErrNotFound where there is none.
-func (h *Hub) Get(service string) ([]registry.Node, error) {
+// Mend ends a Fail: the set is known again, and is as the changes made it.
+func (h *Hub) Mend() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.nodes[service]) == 0 {
+	if !h.closed {
+		h.learn()
+		h.mend()
+	}
+}
+
+// Get gives the nodes of a service by id, and an error that wraps ErrNotFound where there is none.
+func (h *Hub) Get(service string) ([]registry.Node, error) {
+	nodes, _ := h.shared(service)
+	if service == "" || len(nodes) == 0 {
 		return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
 	}
-	return slices.Clone(h.snapshot(service)), nil
+	return slices.Clone(nodes), nil
 }
 
 // List gives all nodes, in the order of registry.Sort; never nil.
 func (h *Hub) List() []registry.Node {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return append([]registry.Node{}, h.snapshot("")...)
+	nodes, _ := h.shared("")
+	return append([]registry.Node{}, nodes...)
 }
 
 // Snapshot gives the nodes of a service, or of all for the empty name, and the hub's revision, which grows with each
-// change of any node.
-func (h *Hub) Snapshot(service string) ([]registry.Node, uint64) {
+// change of any node. The slice is shared, and only read.
+func (h *Hub) Snapshot(service string) ([]registry.Node, uint64) { return h.shared(service) }
+
+func (h *Hub) shared(service string) ([]registry.Node, uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return append([]registry.Node{}, h.snapshot(service)...), h.revision
+	v := h.views[service]
+	if v == nil {
+		return []registry.Node{}, h.revision
+	}
+	return v.snapshot(h), h.revision
 }
 
 // Revision grows with each change of any node.
@@ -195,48 +200,17 @@ func (h *Hub) Revision() uint64 {
 func (h *Hub) Len() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.service)
+	return len(h.nodes)
 }
 
 // Lookup gives the node with that id.
 func (h *Hub) Lookup(id string) (registry.Node, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n, ok := h.nodes[h.service[id]][id]
-	return n, ok
-}
-
-// Watch does what registry.Finder says of it: the present set, then each change, the last one always. It ends with ctx,
-// the loop or Close.
-func (h *Hub) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
-		w := &watcher{wake: make(chan struct{}, 1), dirty: true}
-		h.join(service, w)
-		defer h.leave(service, w)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-h.done:
-				return
-			case <-w.wake:
-			}
-			if ctx.Err() != nil { // both were ready
-				return
-			}
-			if nodes, ok, err := h.take(service, w); ok && !yield(nodes, err) {
-				return
-			}
-		}
+	if n := h.nodes[id]; n != nil {
+		return *n, true
 	}
-}
-
-// Subscribe gives a channel that has an element whenever the nodes of a service, or of all, may have changed since the
-// last element was taken; it has one at once. The channel is never closed. stop ends the subscription.
-func (h *Hub) Subscribe(service string) (changes <-chan struct{}, stop func()) {
-	w := &watcher{wake: make(chan struct{}, 1), dirty: true}
-	h.join(service, w)
-	return w.wake, func() { h.leave(service, w) }
+	return registry.Node{}, false
 }
 
 // Close ends the watches. What comes after it changes nothing.
@@ -249,85 +223,69 @@ func (h *Hub) Close() {
 	}
 }
 
-func (h *Hub) join(service string, w *watcher) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.watchers[service] == nil {
-		h.watchers[service] = map[*watcher]struct{}{}
-	}
-	h.watchers[service][w] = struct{}{}
-	w.signal()
-}
-
-func (h *Hub) leave(service string, w *watcher) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.watchers[service], w)
-	if len(h.watchers[service]) == 0 {
-		delete(h.watchers, service)
-	}
-}
-
-// take gives what w has to yield now, if anything.
-func (h *Hub) take(service string, w *watcher) (nodes []registry.Node, ok bool, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.closed:
-		return nil, false, nil
-	case h.err != nil:
-		first := !w.failed
-		w.failed = true
-		return nil, first, h.err
-	case h.known && (w.dirty || w.failed):
-		w.dirty, w.failed = false, false
-		return append([]registry.Node{}, h.snapshot(service)...), true, nil
-	}
-	return nil, false, nil
-}
-
 // The rest is called with the lock held.
 
-func (h *Hub) put(n registry.Node) bool {
-	service, ok := h.service[n.ID]
+func (h *Hub) put(n *registry.Node) bool {
+	old := h.nodes[n.ID]
 	switch {
-	case ok && service == n.Service && h.nodes[service][n.ID].Equal(n):
+	case old != nil && old.Equal(*n):
 		return false
-	case ok && service != n.Service:
+	case old != nil && old.Service != n.Service:
 		h.drop(n.ID)
 	}
-	h.add(n)
+	own := *n
+	if !h.sharing {
+		own = n.Clone()
+	}
+	h.nodes[own.ID] = &own
+	h.view(own.Service).ids[own.ID] = struct{}{}
+	h.changed(own.Service, own.ID)
 	return true
 }
 
-func (h *Hub) add(n registry.Node) {
-	if h.nodes[n.Service] == nil {
-		h.nodes[n.Service] = map[string]registry.Node{}
+func (h *Hub) drop(id string) bool {
+	n := h.nodes[id]
+	if n == nil {
+		return false
 	}
-	h.service[n.ID] = n.Service
-	h.nodes[n.Service][n.ID] = n.Clone()
-	h.changed(n.Service)
+	delete(h.nodes, id)
+	delete(h.views[n.Service].ids, id)
+	h.changed(n.Service, id)
+	return true
 }
 
-func (h *Hub) drop(id string) {
-	service := h.service[id]
-	delete(h.service, id)
-	delete(h.nodes[service], id)
-	if len(h.nodes[service]) == 0 {
-		delete(h.nodes, service)
-	}
-	h.changed(service)
-}
-
-func (h *Hub) changed(service string) {
+// changed notes that a node of a service came, went or is another now.
+func (h *Hub) changed(service, id string) {
 	h.revision++
-	h.all = nil
-	delete(h.sorted, service)
-	for _, name := range []string{service, ""} {
-		for w := range h.watchers[name] {
-			w.dirty = true
-			w.signal()
-		}
+	for _, name := range [...]string{service, ""} {
+		v := h.view(name)
+		v.note(key{service, id}, h.size(v))
+		h.prune(v)
+	}
+}
+
+// view gives the view of a service, or of all.
+func (h *Hub) view(service string) *view {
+	v := h.views[service]
+	if v == nil {
+		v = &view{service: service, ids: map[string]struct{}{}}
+		h.views[service] = v
+	}
+	return v
+}
+
+// size is how many nodes a view has.
+func (h *Hub) size(v *view) int {
+	if v.service == "" {
+		return len(h.nodes)
+	}
+	return len(v.ids)
+}
+
+// prune forgets a view that has neither nodes nor readers.
+func (h *Hub) prune(v *view) {
+	if h.size(v) == 0 && len(v.readers) == 0 {
+		delete(h.views, v.service)
 	}
 }
 
@@ -348,36 +306,17 @@ func (h *Hub) mend() {
 }
 
 func (h *Hub) wakeAll() {
-	for _, ws := range h.watchers {
-		for w := range ws {
-			w.signal()
+	for _, v := range h.views {
+		for r := range v.readers {
+			r.signal()
 		}
 	}
 }
 
-func (h *Hub) snapshot(service string) []registry.Node {
-	if service == "" {
-		if h.all == nil {
-			h.all = make([]registry.Node, 0, len(h.service))
-			for _, nodes := range h.nodes {
-				h.all = slices.AppendSeq(h.all, maps.Values(nodes))
-			}
-			registry.Sort(h.all)
-		}
-		return h.all
+// all gives the ids of a view's nodes, in no order.
+func (h *Hub) all(v *view) []string {
+	if v.service == "" {
+		return slices.Collect(maps.Keys(h.nodes))
 	}
-	nodes, ok := h.sorted[service]
-	if !ok && len(h.nodes[service]) > 0 {
-		nodes = slices.Collect(maps.Values(h.nodes[service]))
-		registry.Sort(nodes)
-		h.sorted[service] = nodes
-	}
-	return nodes
-}
-
-func (w *watcher) signal() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	return slices.Collect(maps.Keys(v.ids))
 }

@@ -46,8 +46,9 @@ type Table[O comparable] struct {
 	limits Limits
 
 	mu      sync.Mutex
-	leases  map[string]*lease[O] // by node id
-	service map[string]int       // nodes of each service
+	leases  map[string]*lease[O]      // by node id
+	owned   map[O]map[string]struct{} // ids of each owner's nodes
+	service map[string]int            // nodes of each service
 	closed  bool
 }
 
@@ -60,7 +61,7 @@ type lease[O comparable] struct {
 
 // New makes an empty table.
 func New[O comparable](limits Limits) *Table[O] {
-	return &Table[O]{hub: hub.New(), limits: limits, leases: map[string]*lease[O]{}, service: map[string]int{}}
+	return &Table[O]{hub: hub.New(), limits: limits, leases: map[string]*lease[O]{}, owned: map[O]map[string]struct{}{}, service: map[string]int{}}
 }
 
 // Nodes is the table's set, to be read and watched, not to be changed.
@@ -120,11 +121,9 @@ func (t *Table[O]) Deregister(owner O, service, id string) error {
 func (t *Table[O]) Release(owner O) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, l := range t.leases {
-		if l.owner == owner {
-			t.drop(id, l)
-			t.hub.Remove(id)
-		}
+	for id := range t.owned[owner] {
+		t.drop(id, t.leases[id])
+		t.hub.Remove(id)
 	}
 }
 
@@ -183,6 +182,10 @@ func (t *Table[O]) room(service string, old *lease[O]) error {
 
 func (t *Table[O]) hold(n registry.Node, l *lease[O], ttl time.Duration) {
 	t.leases[n.ID] = l
+	if t.owned[l.owner] == nil {
+		t.owned[l.owner] = map[string]struct{}{}
+	}
+	t.owned[l.owner][n.ID] = struct{}{}
 	t.service[n.Service]++
 	if ttl > 0 {
 		l.expires = time.Now().Add(ttl)
@@ -196,6 +199,9 @@ func (t *Table[O]) drop(id string, l *lease[O]) {
 		l.timer.Stop()
 	}
 	delete(t.leases, id)
+	if delete(t.owned[l.owner], id); len(t.owned[l.owner]) == 0 {
+		delete(t.owned, l.owner)
+	}
 	if t.service[l.service]--; t.service[l.service] == 0 {
 		delete(t.service, l.service)
 	}

@@ -1,0 +1,124 @@
+package hub
+
+import (
+	"context"
+	"iter"
+
+	"github.com/cb02dfca/micro/pkg/registry"
+)
+
+// Watch does what registry.Finder says of it: the present set, then each change, the last one always. It ends with ctx,
+// the loop or Close.
+func (h *Hub) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
+	return watch(ctx, h, service, (*Reader).Set)
+}
+
+// WatchChanges does what registry.ChangeWatcher says of it.
+func (h *Hub) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return watch(ctx, h, service, (*Reader).Change)
+}
+
+// watch yields what take has to give.
+func watch[T any](ctx context.Context, h *Hub, service string, take func(*Reader) (T, uint64, bool, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		r := h.Follow(service)
+		defer r.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-h.done:
+				return
+			case <-r.wake:
+			}
+			if ctx.Err() != nil { // both were ready
+				return
+			}
+			if news, _, ok, err := take(r); ok && !yield(news, err) {
+				return
+			}
+		}
+	}
+}
+
+// Reader is one watch's place in a hub's changes. One goroutine uses it.
+type Reader struct {
+	hub  *Hub
+	view *view
+	wake chan struct{} // of one element: there is something to look at
+
+	// Under the hub's lock.
+	begun  bool   // a set was taken
+	failed bool   // the hub's error was taken
+	at     uint64 // the changes up to here were taken
+}
+
+// Follow begins a watch of a service, or of all for the empty name. Stop ends it.
+func (h *Hub) Follow(service string) *Reader {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := &Reader{hub: h, view: h.view(service), wake: make(chan struct{}, 1)}
+	if r.view.readers == nil {
+		r.view.readers = map[*Reader]struct{}{}
+	}
+	r.view.readers[r] = struct{}{}
+	r.signal()
+	return r
+}
+
+// Stop ends the watch.
+func (r *Reader) Stop() {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	delete(r.view.readers, r)
+	r.hub.prune(r.view)
+}
+
+// News has an element whenever there may be something to take, and one at once. It is never closed.
+func (r *Reader) News() <-chan struct{} { return r.wake }
+
+// Set gives the set with the hub's revision, if it is another than the one that was taken, or the hub's error, once. The
+// slice is shared, and only read.
+func (r *Reader) Set() (nodes []registry.Node, revision uint64, ok bool, err error) {
+	revision, ok, err = r.take(func(uint64, bool) { nodes = r.view.snapshot(r.hub) })
+	return nodes, revision, ok, err
+}
+
+// Change gives what is new since the last one, if anything, with the hub's revision, or the hub's error, once.
+func (r *Reader) Change() (c registry.Change, revision uint64, ok bool, err error) {
+	revision, ok, err = r.take(func(at uint64, whole bool) {
+		if whole {
+			c = registry.Change{Reset: true, Put: r.view.snapshot(r.hub)}
+		} else {
+			c = r.view.change(r.hub, at)
+		}
+	})
+	return c, revision, ok, err
+}
+
+// take calls read where there is something to take, with what was taken before: the changes up to a number, or nothing
+// that still holds.
+func (r *Reader) take(read func(at uint64, whole bool)) (revision uint64, ok bool, err error) {
+	h := r.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch whole := r.failed || !r.begun; {
+	case h.closed:
+	case h.err != nil:
+		first := !r.failed
+		r.failed = true
+		return h.revision, first, h.err
+	case h.known && (whole || r.at != r.view.end()):
+		read(r.at, whole)
+		r.begun, r.failed, r.at = true, false, r.view.end()
+		return h.revision, true, nil
+	}
+	return 0, false, nil
+}
+
+func (r *Reader) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
