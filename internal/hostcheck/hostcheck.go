@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cb02dfca/micro/pkg/status"
 )
@@ -35,7 +36,7 @@ func Wrap(h http.Handler, o Options) http.Handler {
 	if !Loopback(o.Address) {
 		return h
 	}
-	c := checker{next: h}
+	c := &checker{next: h}
 	for _, name := range o.AllowedHosts {
 		c.allowed = append(c.allowed, bare(name))
 	}
@@ -48,9 +49,10 @@ func Loopback(address string) bool { return local(bare(address)) }
 type checker struct {
 	next    http.Handler
 	allowed []string
+	last    atomic.Pointer[string] // a Host that was let in: most requests have that of the one before
 }
 
-func (c checker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *checker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if e := c.check(r); e != nil {
 		e.ID = sender
 		Refuse(w, e)
@@ -59,23 +61,35 @@ func (c checker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.next.ServeHTTP(w, r)
 }
 
-func (c checker) check(r *http.Request) *status.Error {
-	if !c.known(r.Host) {
+func (c *checker) check(r *http.Request) *status.Error {
+	if !c.host(r.Host) {
 		return status.Refuse(status.Misdirected, "the Host header names %.100q, which this server is not: it listens on loopback alone; "+
 			"call it by localhost, or allow the name", r.Host)
 	}
-	for _, origin := range r.Header.Values("Origin") {
+	for _, origin := range r.Header["Origin"] {
 		if u, err := url.Parse(origin); err != nil || u.Host == "" || !c.known(u.Host) {
 			return status.Refuse(status.PermissionDenied, "requests of the web origin %.100q are not taken", origin)
 		}
 	}
-	if slices.Contains(r.Header.Values("Sec-Fetch-Site"), "cross-site") {
+	if slices.Contains(r.Header["Sec-Fetch-Site"], "cross-site") {
 		return status.Refuse(status.PermissionDenied, "requests from other web sites are not taken")
 	}
 	return nil
 }
 
-func (c checker) known(hostport string) bool {
+func (c *checker) host(host string) bool {
+	if last := c.last.Load(); last != nil && *last == host {
+		return true
+	}
+	if !c.known(host) {
+		return false
+	}
+	kept := host // else every host would be on the heap
+	c.last.Store(&kept)
+	return true
+}
+
+func (c *checker) known(hostport string) bool {
 	host := bare(hostport)
 	return local(host) || slices.Contains(c.allowed, host)
 }

@@ -11,18 +11,19 @@ import (
 	"log/slog"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
-	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
-// Request is a call whose body is encoded.
+// Request is a call whose body is encoded. What a middleware is given is valid until that middleware returns, the Body, the
+// Header and the Request itself: it clones what it keeps. It may pass a copy on in which it has changed fields. A
+// Request that it makes from nothing is no longer the caller's: it is called with the default options, but for the
+// deadline, which is the context's.
 type Request struct {
 	Service     string
 	Endpoint    string
@@ -32,9 +33,13 @@ type Request struct {
 	Body   []byte
 	// Stream says that the request opens a stream; it has no body.
 	Stream bool
+
+	call       *call // with the options; it counts only while its generation is this one
+	generation uint32
 }
 
-// Response is the answer to a Request. A stream's has no body.
+// Response is the answer to a Request. A stream's has no body. The one that [Client.Do] returns is the caller's to keep. What
+// a middleware gets from the next Invoker is valid until the middleware returns: it clones what it keeps.
 type Response struct {
 	ContentType string
 	Header      metadata.MD
@@ -47,17 +52,24 @@ type Response struct {
 	stream *Stream
 }
 
-// Invoker carries out a request.
+// Invoker carries out a request. It may be called concurrently.
 type Invoker func(ctx context.Context, req *Request) (*Response, error)
 
-// Middleware wraps calls, and the opening of streams, all attempts together.
+// Middleware wraps calls, and the opening of streams, all attempts together. It is called once, by [New]; the Invoker that
+// it gives is called for each call. That may call next not at all, or several times, also at once, and each Response
+// is valid until it returns; see [Request] and [Response] for what it may keep. The context has the call's deadline. A call costs least
+// where that context is passed on as it is: metadata that a middleware adds does better in a copy of the Request, in its
+// Header, than in a context of its own.
 type Middleware func(next Invoker) Invoker
 
 // Client calls services. Make it with [New]. Its methods may be called concurrently.
 type Client struct {
 	options
-	pool  *pool
-	owned selector.Selector // made by New, so closed by Close
+	pool     *pool
+	chain    Invoker // the middleware, around innermost
+	calls    calls
+	owned    selector.Selector // made by New, so closed by Close
+	balanced bool              // the selector is a Balancer
 	// streams numbers the streams. A connection has one at a time: the numbers only tell late messages apart.
 	streams atomic.Uint32
 }
@@ -75,6 +87,8 @@ func New(opts ...Option) (*Client, error) {
 		return nil, errors.New("client: both WithRegistry and WithSelector")
 	case o.timeout <= 0 || o.idle <= 0:
 		return nil, fmt.Errorf("client: timeout %v and idle %v must be more than 0", o.timeout, o.idle)
+	case o.connections < 1 || o.connections > MaxConnections:
+		return nil, fmt.Errorf("client: %d connections, want 1 to %d", o.connections, MaxConnections)
 	case len(o.codecs) == 0:
 		return nil, errors.New("client: no codecs")
 	}
@@ -89,7 +103,13 @@ func New(opts ...Option) (*Client, error) {
 		}
 		c.selector, c.owned = s, s
 	}
-	c.pool = newPool(o.transport, o.idle)
+	_, c.balanced = c.selector.(*selector.Balancer)
+	c.pool = newPool(o.transport, o.idle, o.connections)
+	c.calls.init(c)
+	c.chain = c.innermost
+	for _, m := range slices.Backward(c.middleware) {
+		c.chain = m(c.chain)
+	}
 	return c, nil
 }
 
@@ -102,65 +122,91 @@ func (c *Client) Close() error {
 	return err
 }
 
-func readCallOptions(opts []CallOption) (callOptions, error) {
-	o := callOptions{attempts: DefaultAttempts, resends: DefaultResends}
-	for _, opt := range opts {
-		opt(&o)
-	}
-	return o, o.err
-}
-
 // Do makes a call whose body is encoded already. req is not changed; the options Header and ContentType win over it. The
-// error is an [*Error], unless an option is wrong; a handler's error is found in it by errors.As as a *status.Error.
+// Response is the caller's to keep. The error is an [*Error], unless an option is wrong; a handler's error is found in it by
+// errors.As as a *status.Error.
 func (c *Client) Do(ctx context.Context, req *Request, opts ...CallOption) (*Response, error) {
-	o, err := readCallOptions(opts)
-	if err != nil {
-		return nil, err
-	}
-	out := *req
-	if out.Header, err = merge(req.Header, o.header); err != nil {
-		return nil, fmt.Errorf("client: request to %s %s: %w", req.Service, req.Endpoint, err)
-	}
-	if o.contentType != "" {
-		out.ContentType = o.contentType
-	}
-	return c.invoke(ctx, &out, o)
-}
-
-func (c *Client) invoke(ctx context.Context, req *Request, o callOptions) (*Response, error) {
-	if o.timeout == 0 && !req.Stream {
-		o.timeout = c.timeout
-	}
-	if o.timeout > 0 && !req.Stream {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.timeout)
-		defer cancel()
-	}
-	invoke := func(ctx context.Context, req *Request) (*Response, error) { return c.attempt(ctx, req, o) }
-	for _, m := range slices.Backward(c.middleware) {
-		invoke = m(invoke)
-	}
-	rsp, err := invoke(ctx, req)
-	if err == nil && rsp == nil {
-		return nil, fmt.Errorf("client: %s %s: a middleware gave neither an answer nor an error", req.Service, req.Endpoint)
-	}
+	k := c.begin(opts)
+	rsp, err := k.do(ctx, req)
+	c.end(k)
 	return rsp, err
 }
 
-// Call calls service's endpoint with req and decodes the answer into rsp, a pointer. A nil req sends an empty body, a nil
-// rsp drops the answer. The error is an [*Error].
-func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp any, opts ...CallOption) error {
-	o, err := readCallOptions(opts)
-	if err != nil {
-		return err
+// do is Do with a record.
+func (k *call) do(ctx context.Context, req *Request) (*Response, error) {
+	if err := k.take(req); err != nil {
+		return nil, err
 	}
-	cd, body, err := c.encode(o.contentType, req)
+	recycled := k.first.answer
+	k.first.answer = answer{} // its storage becomes the caller's
+	rsp, err := k.invoke(ctx)
+	k.first.answer = recycled
+	switch {
+	case err != nil:
+		return nil, err
+	case rsp == nil:
+		return nil, k.unanswered()
+	}
+	kept := *rsp
+	return &kept, nil
+}
+
+// take makes the record's request of one that its caller has encoded.
+func (k *call) take(req *Request) (err error) {
+	if k.opts.err != nil {
+		return k.opts.err
+	}
+	k.req = *req
+	if len(k.opts.header) > 0 {
+		if k.req.Header, err = merge(req.Header, k.opts.header); err != nil {
+			return fmt.Errorf("client: request to %s %s: %w", req.Service, req.Endpoint, err)
+		}
+	}
+	if k.opts.contentType != "" {
+		k.req.ContentType = k.opts.contentType
+	}
+	return nil
+}
+
+func (k *call) unanswered() error {
+	return fmt.Errorf("client: %s %s: a middleware gave neither an answer nor an error", k.req.Service, k.req.Endpoint)
+}
+
+// Call calls service's endpoint with req and decodes the answer into rsp, a pointer. A nil req sends an empty body, a nil
+// rsp drops the answer. Neither is kept. The error is an [*Error].
+func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp any, opts ...CallOption) error {
+	k := c.begin(opts)
+	err := k.exchange(ctx, service, endpoint, req, rsp)
+	c.end(k)
+	return err
+}
+
+// exchange is Call with a record.
+func (k *call) exchange(ctx context.Context, service, endpoint string, req, rsp any) error {
+	c, o := k.client, &k.opts
+	if o.err != nil {
+		return o.err
+	}
+	cd, body, err := c.encode(k.body[:0], o.contentType, req)
 	if err != nil {
 		return fmt.Errorf("client: request to %s %s: %w", service, endpoint, err)
 	}
-	answer, err := c.invoke(ctx, &Request{Service: service, Endpoint: endpoint, ContentType: cd.ContentType(), Header: o.header, Body: body}, o)
-	if err != nil || rsp == nil {
+	k.body = body
+	k.req = Request{Service: service, Endpoint: endpoint, ContentType: cd.ContentType(), Header: o.header, Body: body}
+	if len(c.middleware) == 0 {
+		if err := k.run(ctx, false); err != nil || rsp == nil {
+			return err
+		}
+		return c.decode(k.first.contentType, cd, k.first.in.Body, rsp, service, endpoint)
+	}
+	answer, err := k.invoke(ctx)
+	switch {
+	case err != nil:
 		return err
+	case answer == nil:
+		return k.unanswered()
+	case rsp == nil:
+		return nil
 	}
 	return c.decode(answer.ContentType, cd, answer.Body, rsp, service, endpoint)
 }
@@ -174,30 +220,30 @@ func Call[Rsp any](ctx context.Context, c *Client, service, endpoint string, req
 	return rsp, nil
 }
 
-// encode encodes v by the codec of contentType, or by the first that can carry it.
-func (c *Client) encode(contentType string, v any) (codec.Codec, []byte, error) {
+// encode appends v to dst by the codec of contentType, or by the first that can carry it.
+func (c *Client) encode(dst []byte, contentType string, v any) (codec.Codec, []byte, error) {
 	if contentType != "" {
 		cd, err := c.codecs.For(contentType)
 		if err != nil || v == nil {
-			return cd, nil, err
+			return cd, dst, err
 		}
-		body, err := cd.Append(nil, v)
+		body, err := cd.Append(dst, v)
 		return cd, body, err
 	}
 	if v == nil {
-		return c.codecs[len(c.codecs)-1], nil, nil
+		return c.codecs[len(c.codecs)-1], dst, nil
 	}
 	var err error
 	for _, cd := range c.codecs {
 		var body []byte
-		if body, err = cd.Append(nil, v); err == nil {
+		if body, err = cd.Append(dst, v); err == nil {
 			return cd, body, nil
 		}
 		if !errors.Is(err, codec.ErrUnsupported) {
 			break
 		}
 	}
-	return nil, nil, err
+	return nil, dst, err
 }
 
 // decode decodes an answer, whose content type may differ from the request's.
@@ -217,14 +263,16 @@ func (c *Client) decode(contentType string, sent codec.Codec, body []byte, v any
 
 // Publish publishes v, encoded, to topic, and tells what became of it. See [broker.Broker] for what the error means.
 func (c *Client) Publish(ctx context.Context, topic string, v any, opts ...CallOption) (broker.Report, error) {
-	o, err := readCallOptions(opts)
-	if err != nil {
-		return broker.Report{}, err
+	k := c.begin(opts)
+	defer c.end(k)
+	o := &k.opts
+	if o.err != nil {
+		return broker.Report{}, o.err
 	}
 	if c.broker == nil {
 		return broker.Report{}, errors.New("client: no broker: give WithBroker")
 	}
-	cd, body, err := c.encode(o.contentType, v)
+	cd, body, err := c.encode(nil, o.contentType, v)
 	if err != nil {
 		return broker.Report{}, fmt.Errorf("client: message to %q: %w", topic, err)
 	}
@@ -241,49 +289,4 @@ func (c *Client) Publish(ctx context.Context, topic string, v any, opts ...CallO
 		defer cancel()
 	}
 	return c.broker.Publish(ctx, &broker.Message{Topic: topic, Header: header, Body: body})
-}
-
-// merge gives md with the pairs of others set, later ones over earlier ones, but for names that the framework keeps.
-func merge(md metadata.MD, others ...metadata.MD) (metadata.MD, error) {
-	for _, other := range others {
-		for k, v := range other.All() {
-			var err error
-			if transport.Reserved(k) {
-				continue
-			}
-			if md, err = md.Set(k, v); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return md, nil
-}
-
-// remaining is the time to ctx's deadline; 0 for none.
-func remaining(ctx context.Context) time.Duration {
-	if deadline, ok := ctx.Deadline(); ok {
-		return max(time.Until(deadline), 1)
-	}
-	return 0
-}
-
-// errNoAnswer tells a selector that a node did not answer in time, while the call still had time.
-var errNoAnswer = errors.New("client: the node did not answer in time")
-
-// failed tells a selector how a call went: an error that a handler answered with says nothing against its node, and a
-// deadline does where it was not the call's own.
-func failed(ctx context.Context, err error) error {
-	if errors.Is(err, transport.ErrTooLarge) {
-		return nil // this call's own fault
-	}
-	if e := (*status.Error)(nil); errors.As(err, &e) {
-		if e.Remote && !e.Refused {
-			return nil
-		}
-		return err
-	}
-	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-		return errNoAnswer
-	}
-	return err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,27 +17,40 @@ import (
 const (
 	dialTimeout = 5 * time.Second // over the transport's own, which is mostly shorter
 	idleStreams = 16              // connections per address that wait for a next stream
+	looks       = 8               // how often in its idle time a connection is looked at
+	redial      = time.Second     // how long one more connection is not tried where it failed, and others serve
 )
 
-// pool keeps connections by the address that was dialled: one for unary calls, which share it, and those whose stream
+// pool keeps connections by the address that was dialled: those for unary calls, which share them, and those whose stream
 // has ended.
 type pool struct {
 	transport transport.Transport
 	idle      time.Duration
+	lanes     int             // connections of an address for unary calls
 	ctx       context.Context // ends with the pool
 	cancel    context.CancelFunc
 	work      sync.WaitGroup
 
-	mu    sync.Mutex
-	peers map[string]*peer
-	links map[*link]struct{} // all that are open, drained ones among them
+	peers sync.Map // address -> *peer; read by every call, changed under mu alone
+
+	mu      sync.Mutex
+	known   int                // peers
+	links   map[*link]struct{} // all that are open, drained ones among them
+	reaping bool
 }
 
-// peer is what a pool has of one address.
+// peer is what a pool has of one address. All but the links' pointers is guarded by the pool's lock.
 type peer struct {
-	link    *link
-	dialing *dialing
+	links   []atomic.Pointer[link] // for each lane, as long as calls may find it
+	lanes   []lane
+	open    int // links that are in the pool, those that calls no longer find among them
 	streams []idleConn
+}
+
+// lane is the dialling of one of a peer's connections.
+type lane struct {
+	dialing *dialing
+	failed  time.Time // when it was last in vain
 }
 
 // idleConn is a connection that waits for its next stream. A goroutine reads from it meanwhile, so that one whose server
@@ -80,78 +95,134 @@ type dialing struct {
 // link is a connection that unary calls share.
 type link struct {
 	transport.Caller
-	conn  transport.Conn
-	mux   *transport.Mux // nil where the connection carries calls by itself
-	users atomic.Int64
-	used  atomic.Int64 // when the last user left, Unix nanoseconds
+	close func() error
+	peer  *peer
+	home  *atomic.Pointer[link] // where calls find it
+	used  atomic.Bool           // since the reaper last looked
+	quiet int                   // how often in a row the reaper found it unused; of the reaper
 }
 
-func newPool(t transport.Transport, idle time.Duration) *pool {
-	p := &pool{transport: t, idle: idle, peers: map[string]*peer{}, links: map[*link]struct{}{}}
+func newPool(t transport.Transport, idle time.Duration, lanes int) *pool {
+	p := &pool{transport: t, idle: idle, lanes: lanes, links: map[*link]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
 
-// link gives the connection to addr, dialling it where there is none, and whether it was there. The caller releases it.
-func (p *pool) link(ctx context.Context, addr string) (l *link, reused bool, err error) {
+// place is where a record's calls go: to one of a peer's connections. It remembers the last peer, since most calls go to
+// the same again.
+type place struct {
+	lane uint32
+	addr string
+	peer *peer
+}
+
+// ready gives the connection to addr that is for at's lane, and nil where there is none that takes calls. It takes no lock.
+func (p *pool) ready(addr string, at *place) *link {
+	if at.peer != nil && at.addr == addr {
+		if l := at.peer.ready(at.lane); l != nil {
+			return l
+		}
+	}
+	v, ok := p.peers.Load(addr) // also where the pool has forgotten the peer meanwhile
+	if !ok {
+		return nil
+	}
+	at.addr, at.peer = addr, v.(*peer)
+	return at.peer.ready(at.lane)
+}
+
+func (pr *peer) ready(lane uint32) *link {
+	links := pr.links
+	if len(links) > 1 {
+		links = links[lane%uint32(len(links)):]
+	}
+	if l := links[0].Load(); l != nil && l.Usable() {
+		l.touch()
+		return l
+	}
+	return nil
+}
+
+// touch notes that a call takes the link. Loading first keeps the line shared among the cores.
+func (l *link) touch() {
+	if !l.used.Load() {
+		l.used.Store(true)
+	}
+}
+
+// link gives a connection to addr, and whether it was there: that of the lane, dialled where there is none. While it is
+// being dialled calls go over another lane's, if there is one.
+func (p *pool) link(ctx context.Context, addr string, lane uint32) (l *link, reused bool, err error) {
 	p.mu.Lock()
 	if p.ctx.Err() != nil {
 		p.mu.Unlock()
 		return nil, false, errPoolClosed
 	}
 	pr := p.peer(addr)
-	if l := pr.link; l != nil && l.usable() {
-		l.users.Add(1)
+	at := int(lane % uint32(len(pr.links)))
+	l = pr.usable(at)
+	if l != nil && l.home == &pr.links[at] {
 		p.mu.Unlock()
 		return l, true, nil
 	}
-	d := pr.dialing
-	if d == nil {
+	d := pr.lanes[at].dialing
+	if d == nil && (l == nil || time.Since(pr.lanes[at].failed) > redial) {
 		d = &dialing{done: make(chan struct{})}
-		pr.dialing = d
-		p.work.Go(func() { p.dial(addr, pr, d) })
+		pr.lanes[at].dialing = d
+		p.work.Go(func() { p.dial(addr, pr, at, d) })
 	}
 	p.mu.Unlock()
+	if l != nil {
+		return l, true, nil
+	}
 	select {
 	case <-d.done:
 	case <-ctx.Done():
 		return nil, false, fmt.Errorf("%w: connecting to %s: %w", transport.ErrNotSent, addr, ctx.Err())
 	}
-	if d.err != nil {
-		return nil, false, d.err
+	return d.link, false, d.err
+}
+
+// usable gives a link that takes calls, if there is one: that of the lane before others.
+func (pr *peer) usable(lane int) *link {
+	for i := range pr.links {
+		if l := pr.links[(lane+i)%len(pr.links)].Load(); l != nil && l.Usable() {
+			l.touch()
+			return l
+		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, open := p.links[d.link]; !open {
-		return nil, false, errPoolClosed // closed, or swept because it ended at once
-	}
-	d.link.users.Add(1)
-	return d.link, false, nil
+	return nil
 }
 
 var errPoolClosed = fmt.Errorf("%w: %w", transport.ErrNotSent, transport.ErrClosed)
 
+// peer gives what there is of addr, and makes it where there is nothing. The caller holds the lock.
 func (p *pool) peer(addr string) *peer {
-	pr := p.peers[addr]
-	if pr == nil {
-		if len(p.peers) == 0 && len(p.links) == 0 {
-			p.work.Go(p.reap)
-		}
-		pr = new(peer)
-		p.peers[addr] = pr
+	if v, ok := p.peers.Load(addr); ok {
+		return v.(*peer)
+	}
+	pr := &peer{links: make([]atomic.Pointer[link], p.lanes), lanes: make([]lane, p.lanes)}
+	p.peers.Store(addr, pr)
+	p.known++
+	if !p.reaping {
+		p.reaping = true
+		p.work.Go(p.reap)
 	}
 	return pr
 }
 
-// dial makes pr's link. It runs on the pool's time, not on that of the call that came first.
-func (p *pool) dial(addr string, pr *peer, d *dialing) {
+// dial makes a link. It runs on the pool's time, not on that of the call that came first.
+func (p *pool) dial(addr string, pr *peer, at int, d *dialing) {
 	ctx, cancel := context.WithTimeout(p.ctx, dialTimeout)
 	defer cancel()
 	conn, err := p.transport.Dial(ctx, addr)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer close(d.done)
-	pr.dialing = nil
+	pr.lanes[at].dialing = nil
+	if err != nil {
+		pr.lanes[at].failed = time.Now()
+	}
 	switch {
 	case err != nil && !transport.NotSent(err):
 		d.err = fmt.Errorf("%w: %w", transport.ErrNotSent, err)
@@ -161,37 +232,24 @@ func (p *pool) dial(addr string, pr *peer, d *dialing) {
 		_ = conn.Close()
 		d.err = errPoolClosed
 	default:
-		l := &link{conn: conn}
+		l := &link{peer: pr, home: &pr.links[at]}
+		l.used.Store(true)
 		if caller, ok := conn.(transport.Caller); ok {
-			l.Caller = caller
+			l.Caller, l.close = caller, conn.Close
 		} else {
-			l.mux = transport.NewCaller(conn)
-			l.Caller = l.mux
+			mux := transport.NewCaller(conn)
+			l.Caller, l.close = mux, mux.Close
 		}
-		l.used.Store(time.Now().UnixNano())
-		d.link, pr.link = l, l
+		d.link = l
+		pr.open++
 		p.links[l] = struct{}{}
+		l.home.Store(l)
 	}
-}
-
-// usable reports whether a new call may go over the link.
-func (l *link) usable() bool { return l.mux == nil || !l.mux.Draining() }
-
-func (l *link) release() {
-	l.used.Store(time.Now().UnixNano())
-	l.users.Add(-1)
-}
-
-func (l *link) close() error {
-	if l.mux != nil {
-		return l.mux.Close()
-	}
-	return l.conn.Close()
 }
 
 // reap closes what nobody has used for a while, until the pool is closed or empty.
 func (p *pool) reap() {
-	tick := time.NewTicker(max(p.idle/4, time.Millisecond))
+	tick := time.NewTicker(max(p.idle/looks, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -199,50 +257,83 @@ func (p *pool) reap() {
 			return
 		case <-tick.C:
 		}
-		if p.sweep(time.Now().Add(-p.idle)) {
+		p.sweepStreams(time.Now().Add(-p.idle))
+		p.sweepLinks()
+		if p.sweepPeers() {
 			return
 		}
 	}
 }
 
-// sweep closes what was last used before the given time, and reports whether nothing is left.
-func (p *pool) sweep(before time.Time) (empty bool) {
-	var old []idleConn
-	var links []*link
+// sweepLinks closes the links that have ended, and those without a call in the last looks. Such a one is hidden from calls
+// first, and closed at the next look, so that no call has found it a moment ago.
+func (p *pool) sweepLinks() {
 	p.mu.Lock()
-	for l := range p.links {
-		if l.users.Load() == 0 && (!l.usable() || l.used.Load() < before.UnixNano()) {
-			links = append(links, l)
-			delete(p.links, l)
-		}
-	}
-	for addr, pr := range p.peers {
-		kept := pr.streams[:0]
-		for _, s := range pr.streams {
-			if s.since.Before(before) {
-				old = append(old, s)
-			} else {
-				kept = append(kept, s)
+	links := slices.Collect(maps.Keys(p.links))
+	p.mu.Unlock()
+	for _, l := range links {
+		switch {
+		case !l.Usable():
+			l.home.CompareAndSwap(l, nil)
+		case l.used.Swap(false):
+			l.quiet = 0
+			l.home.CompareAndSwap(nil, l) // where it was hidden
+			continue
+		default:
+			if l.quiet++; l.quiet <= looks {
+				if l.quiet == looks {
+					l.home.CompareAndSwap(l, nil)
+				}
+				continue
 			}
 		}
-		pr.streams = kept
-		if _, open := p.links[pr.link]; !open {
-			pr.link = nil
-		}
-		if pr.link == nil && pr.dialing == nil && len(pr.streams) == 0 {
-			delete(p.peers, addr)
+		if l.CloseIdle() {
+			p.mu.Lock()
+			delete(p.links, l)
+			l.peer.open--
+			p.mu.Unlock()
+		} else if l.Usable() { // with a call of long standing
+			l.quiet = 0
+			l.home.CompareAndSwap(nil, l)
 		}
 	}
-	empty = len(p.peers) == 0 && len(p.links) == 0
+}
+
+// sweepStreams closes the connections that have waited for a stream since before the given time.
+func (p *pool) sweepStreams(before time.Time) {
+	var old []idleConn
+	p.mu.Lock()
+	for _, v := range p.peers.Range {
+		pr := v.(*peer)
+		pr.streams = slices.DeleteFunc(pr.streams, func(s idleConn) bool {
+			if s.since.Before(before) {
+				old = append(old, s)
+				return true
+			}
+			return false
+		})
+	}
 	p.mu.Unlock()
 	for _, s := range old {
 		s.take()
 		_ = s.conn.Close()
 	}
-	for _, l := range links {
-		_ = l.close()
+}
+
+// sweepPeers forgets the addresses that nothing is left of, and reports whether none remains.
+func (p *pool) sweepPeers() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for addr, v := range p.peers.Range {
+		pr := v.(*peer)
+		busy := slices.ContainsFunc(pr.lanes, func(l lane) bool { return l.dialing != nil })
+		if pr.open == 0 && !busy && len(pr.streams) == 0 {
+			p.peers.Delete(addr)
+			p.known--
+		}
 	}
-	return empty
+	p.reaping = p.known > 0
+	return !p.reaping
 }
 
 // conn gives a connection for a stream, which then owns it, and whether it was there.
@@ -252,7 +343,8 @@ func (p *pool) conn(ctx context.Context, addr string) (c transport.Conn, reused 
 		p.mu.Unlock()
 		return nil, false, errPoolClosed
 	}
-	for pr := p.peers[addr]; pr != nil && len(pr.streams) > 0; {
+	v, _ := p.peers.Load(addr)
+	for pr, _ := v.(*peer); pr != nil && len(pr.streams) > 0; {
 		s := pr.streams[len(pr.streams)-1]
 		pr.streams = pr.streams[:len(pr.streams)-1]
 		p.mu.Unlock()
@@ -291,17 +383,20 @@ func (p *pool) put(addr string, c transport.Conn) {
 func (p *pool) close() error {
 	p.mu.Lock()
 	p.cancel()
-	links, peers := p.links, p.peers
-	p.links, p.peers = map[*link]struct{}{}, map[string]*peer{}
+	links := slices.Collect(maps.Keys(p.links))
+	var streams []idleConn
+	for _, v := range p.peers.Range {
+		pr := v.(*peer)
+		streams = append(streams, pr.streams...)
+		pr.streams = nil
+	}
 	p.mu.Unlock()
 	var errs []error
-	for l := range links {
+	for _, l := range links {
 		errs = append(errs, l.close())
 	}
-	for _, pr := range peers {
-		for _, s := range pr.streams {
-			errs = append(errs, s.conn.Close())
-		}
+	for _, s := range streams {
+		errs = append(errs, s.conn.Close())
 	}
 	p.work.Wait()
 	return errors.Join(errs...)

@@ -27,6 +27,8 @@ type Stream struct {
 	id     uint32
 
 	in        transport.Message // the last one received
+	out       transport.Message // the last one sent by Send or SendRaw
+	body      []byte            // storage of what Send encodes
 	sent      atomic.Bool       // our End went out
 	ended     atomic.Bool       // the server's End came
 	leaving   bool              // the server takes no more streams on the connection; of the receiver
@@ -37,9 +39,13 @@ type Stream struct {
 // refuses it loses it to another. The call options' Timeout bounds its whole life; without one it has no end but ctx's. The
 // caller closes it. The error is an [*Error].
 func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...CallOption) (*Stream, error) {
-	o, err := readCallOptions(opts)
-	if err != nil {
-		return nil, err
+	k := newCall(c, 0) // it lives as long as the stream's opening needs it, and is not used again
+	for _, opt := range opts {
+		opt(&k.opts)
+	}
+	o := &k.opts
+	if o.err != nil {
+		return nil, o.err
 	}
 	contentType := o.contentType
 	if contentType == "" {
@@ -48,53 +54,65 @@ func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...C
 	if _, err := c.codecs.For(contentType); err != nil {
 		return nil, fmt.Errorf("client: stream of %s %s: %w", service, endpoint, err)
 	}
-	rsp, err := c.invoke(ctx, &Request{Service: service, Endpoint: endpoint, ContentType: contentType, Header: o.header, Stream: true}, o)
-	if err != nil {
+	k.req = Request{Service: service, Endpoint: endpoint, ContentType: contentType, Header: o.header, Stream: true}
+	rsp, err := k.invoke(ctx)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if rsp.stream == nil {
+	case rsp == nil:
+		return nil, k.unanswered()
+	case rsp.stream == nil:
 		return nil, fmt.Errorf("client: stream of %s %s: a middleware answered in its place", service, endpoint)
 	}
 	return rsp.stream, nil
 }
 
-// tryStream opens a stream to node.
-func (t *trial) tryStream(ctx context.Context, node registry.Node) (*Response, Phase, error) {
-	start := time.Now()
-	conn, reused, err := t.client.pool.conn(ctx, node.Address)
-	t.observe(Event{Phase: Dial, Node: node, Elapsed: time.Since(start), Reused: reused, Err: err})
+// tryStream opens a stream to the node.
+func (t *trial) tryStream() (Phase, error) {
+	start := t.clock()
+	conn, reused, err := t.client.pool.conn(t.ctx, t.node.Address)
+	t.observe(Dial, start, reused, err)
 	if err != nil {
-		return nil, Dial, err
+		return Dial, err
 	}
 	t.stale = reused
 	cd, _ := t.client.codecs.For(t.req.ContentType) // looked at by Stream
-	s := &Stream{client: t.client, codec: cd, node: node, conn: conn, id: t.client.streams.Add(1)}
-	if t.opts.timeout > 0 {
-		s.ctx, s.cancel = context.WithTimeout(ctx, t.opts.timeout)
+	s := &Stream{client: t.client, codec: cd, node: t.node, conn: conn, id: t.client.streams.Add(1)}
+	if timeout := t.call.opts.timeout; timeout > 0 {
+		s.ctx, s.cancel = context.WithTimeout(t.ctx, timeout)
 	} else {
-		s.ctx, s.cancel = context.WithCancel(ctx)
+		s.ctx, s.cancel = context.WithCancel(t.ctx)
 	}
-	start = time.Now()
-	open := &transport.Message{Kind: transport.Open, ID: s.id, Timeout: remaining(s.ctx), Header: t.header}
+	start = t.clock()
+	open := &transport.Message{Kind: transport.Open, ID: s.id, Timeout: remaining(s.ctx), Header: t.header.md}
 	err = conn.Send(s.ctx, open)
-	t.observe(Event{Phase: Send, Node: node, Elapsed: time.Since(start), Err: err})
+	t.observe(Send, start, false, err)
 	if err != nil {
 		s.cancel()
 		_ = conn.Close()
 		if reused { // whoever closed an idle connection has not run the stream
 			err = fmt.Errorf("%w: %w", transport.ErrNotSent, err)
 		}
-		return nil, Send, err
+		return Send, err
 	}
 	s.unhook = context.AfterFunc(s.ctx, s.abandon)
-	start = time.Now()
+	start = t.clock()
 	if err := s.awaitOpened(t.client.timeout); err != nil {
 		_ = s.Close()
-		t.observe(Event{Phase: Wait, Node: node, Elapsed: time.Since(start), Err: err})
-		return nil, Wait, err
+		t.observe(Wait, start, false, err)
+		return Wait, err
 	}
-	t.observe(Event{Phase: Done, Node: node, Elapsed: time.Since(start)})
-	return &Response{ContentType: t.req.ContentType, Node: node, stream: s}, Done, nil
+	t.observe(Done, start, false, nil)
+	t.rsp = Response{ContentType: t.req.ContentType, Node: t.node, stream: s}
+	return Done, nil
+}
+
+// remaining is the time to ctx's deadline; 0 for none.
+func remaining(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return max(time.Until(deadline), 1)
+	}
+	return 0
 }
 
 // awaitOpened waits until the server has taken the stream, or tells why not.
@@ -133,22 +151,36 @@ func (s *Stream) ContentType() string { return s.codec.ContentType() }
 // Send encodes v and sends it. It waits while the server does not read. io.EOF says that the server has ended the stream:
 // Recv tells how.
 func (s *Stream) Send(v any) error {
-	body, err := s.codec.Append(nil, v)
+	body, err := s.codec.Append(s.body[:0], v)
 	if err != nil {
 		return fmt.Errorf("client: message to %s: %w", s.node.ID, err)
 	}
-	return s.SendRaw(body)
+	s.out.Give = true // the storage is the stream's
+	err = s.send(body)
+	if s.body = s.out.Body; cap(s.body) > keepBody {
+		s.body = nil
+	}
+	return err
 }
 
 // SendRaw sends an encoded message. body is not retained.
 func (s *Stream) SendRaw(body []byte) error {
+	s.out.Give = false
+	err := s.send(body)
+	s.out.Body = nil
+	return err
+}
+
+// send sends body in s.out, whose Give is set.
+func (s *Stream) send(body []byte) error {
+	s.out.Kind, s.out.ID, s.out.Body = transport.Data, s.id, body
 	if s.ended.Load() {
 		return io.EOF
 	}
 	if s.sent.Load() {
 		return errors.New("client: send after CloseSend")
 	}
-	return s.failed(s.conn.Send(s.ctx, &transport.Message{Kind: transport.Data, ID: s.id, Body: body}))
+	return s.failed(s.conn.Send(s.ctx, &s.out))
 }
 
 // CloseSend tells the server that no more messages come; answers still do.
@@ -167,8 +199,8 @@ func (s *Stream) Recv(v any) error {
 		return err
 	}
 	cd := s.codec
-	if ct := s.in.Header.Get(transport.HeaderContentType); ct != "" && ct != cd.ContentType() {
-		if cd, err = s.client.codecs.For(ct); err != nil {
+	if ct, _ := s.in.Header.Bytes(transport.HeaderContentType); len(ct) > 0 && string(ct) != cd.ContentType() {
+		if cd, err = s.client.codecs.For(string(ct)); err != nil {
 			return fmt.Errorf("client: answer of %s: %w", s.node.ID, err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/schema"
@@ -15,11 +14,10 @@ import (
 // debugCalls bounds the Debug.* calls under way at once. They have a share of their own, and are not counted in Stats.
 const debugCalls = 64
 
-func isDebug(endpoint string) bool { return strings.HasPrefix(endpoint, "Debug.") }
-
 func (s *Server) registerDebug() {
 	debug := func(name, doc string, response reflect.Type, answer func() any) {
 		e := Endpoint{Name: name, Doc: doc, Idempotent: true, Response: schema.Of(response), ResponseType: response.Name()}
+		Blocking()(&e) // HealthFunc may wait, and reading the memory's figures stops the world
 		_ = s.handle(e, func(_ context.Context, c *Call) error { return c.Send(answer()) }, nil)
 	}
 	debug(DebugInfo, "What this server is, and what it serves.", reflect.TypeFor[Info](), func() any { return s.info() })

@@ -10,6 +10,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/schema"
 	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // EndpointOption changes an endpoint that is registered by its types.
@@ -32,11 +33,32 @@ func EndpointMetadata(key, value string) EndpointOption {
 	}
 }
 
+// Inline has calls always run on the goroutine that reads their connection: for handlers that do not wait for anything, and
+// take some microseconds at most. One that goes on for longer delays the calls behind it by some milliseconds each time. The
+// default is to run calls there as long as they are fast, and to give each a goroutine of its own where they are not; it costs
+// about as little, and bounds what an endpoint may delay in all.
+//
+// Over plain HTTP, where the default is a goroutine for each call, the caller of an Inline endpoint gets no answer before its
+// handler has returned, even when the time is over. Transports that carry calls as messages have a goroutine in any case.
+func Inline() EndpointOption { return func(e *Endpoint) { e.mode = transport.PaceInline } }
+
+// Blocking gives each call a goroutine of its own from the first on: for handlers that are known to wait, or to work for
+// long, so that none of their calls delays another's while that is found out.
+func Blocking() EndpointOption { return func(e *Endpoint) { e.mode = transport.PaceGoroutine } }
+
+// Pooled has a unary handler's messages used again, so that a call allocates none: the request, and the answer of a handler
+// that fills it. The handler agrees to keep neither, nor any part of them, when it has returned, and to put into the request
+// nothing that is used elsewhere. The answer may hold parts of the request, and whatever else.
+//
+// A request keeps the storage of its fields where the message has ResetVT, as vtprotobuf's feature pool generates it. The
+// answer that a handler returns is left to the collector.
+func Pooled() EndpointOption { return func(e *Endpoint) { e.pooled = true } }
+
 // typed makes the Endpoint of a handler of Req and Rsp.
 func typed(name string, kind Kind, req, rsp reflect.Type, opts []EndpointOption) Endpoint {
 	e := Endpoint{
 		Name: name, Kind: kind, RequestType: req.Name(), ResponseType: rsp.Name(),
-		Request: schema.Of(req), Response: schema.Of(rsp),
+		Request: schema.Of(req), Response: schema.Of(rsp), poolable: kind == Unary,
 	}
 	for _, opt := range opts {
 		opt(&e)
@@ -49,19 +71,44 @@ func Handle[Req, Rsp any](s *Server, name string, h func(context.Context, *Req) 
 	if h == nil {
 		return s.Handle(Endpoint{Name: name}, nil)
 	}
-	return s.Handle(typed(name, Unary, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts), func(ctx context.Context, c *Call) error {
-		req := new(Req)
-		if err := c.Recv(req); err != nil {
-			return err
+	e := typed(name, Unary, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts)
+	requests := storeOf[Req](e.pooled, true)
+	return s.Handle(e, func(ctx context.Context, c *Call) error {
+		req := requests.get().(*Req)
+		err := c.Recv(req)
+		if err == nil {
+			var rsp *Rsp
+			if rsp, err = h(ctx, req); err == nil {
+				if rsp == nil {
+					rsp = new(Rsp)
+				}
+				err = c.Send(rsp) // it may hold parts of req
+			}
 		}
-		rsp, err := h(ctx, req)
-		if err != nil {
-			return err
+		requests.put(req)
+		return err
+	})
+}
+
+// HandleInto registers a unary handler that fills its answer, which is the zero Rsp when it is called. With [Pooled] such
+// a call costs no allocation but the handler's own.
+func HandleInto[Req, Rsp any](s *Server, name string, h func(context.Context, *Req, *Rsp) error, opts ...EndpointOption) error {
+	if h == nil {
+		return s.Handle(Endpoint{Name: name}, nil)
+	}
+	e := typed(name, Unary, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts)
+	requests, answers := storeOf[Req](e.pooled, true), storeOf[Rsp](e.pooled, false)
+	return s.Handle(e, func(ctx context.Context, c *Call) error {
+		req, rsp := requests.get().(*Req), answers.get().(*Rsp)
+		err := c.Recv(req)
+		if err == nil {
+			if err = h(ctx, req, rsp); err == nil {
+				err = c.Send(rsp)
+			}
 		}
-		if rsp == nil {
-			rsp = new(Rsp)
-		}
-		return c.Send(rsp)
+		answers.put(rsp) // it may hold parts of req
+		requests.put(req)
+		return err
 	})
 }
 
@@ -127,7 +174,7 @@ func all[T any](next func() (*T, error)) iter.Seq2[*T, error] {
 func one(c *Call, req any) error {
 	err := c.Recv(req)
 	if errors.Is(err, io.EOF) {
-		return status.New(status.InvalidArgument, "%s wants one request, and got none", c.endpoint)
+		return status.New(status.InvalidArgument, "%s wants one request, and got none", c.Endpoint())
 	}
 	return err
 }

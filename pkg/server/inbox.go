@@ -19,8 +19,13 @@ const (
 // methods may be called at any time.
 type inbox struct {
 	mu    sync.Mutex
-	queue []*transport.Message
-	bytes int
+	queue [inboxMessages]*transport.Message // a ring
+	first int                               // of the queue
+	count int                               // in the queue
+	bytes int                               // in the queue
+	given *transport.Message                // what get gave last
+	free  []*transport.Message              // what the handler is done with, to be received into
+	kept  int                               // bytes of storage in free
 	ended bool
 	err   error         // why it ended; nil for the peer's End
 	more  chan struct{} // a hint: there is something to get
@@ -29,6 +34,20 @@ type inbox struct {
 
 func newInbox() *inbox {
 	return &inbox{more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// spare gives a message to receive into.
+func (b *inbox) spare() *transport.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.free)
+	if n == 0 {
+		return new(transport.Message)
+	}
+	m := b.free[n-1]
+	b.free = b.free[:n-1]
+	b.kept -= cap(m.Body)
+	return m
 }
 
 // put adds a message, and waits for room until ctx ends. What comes after the end is dropped: nobody reads it.
@@ -50,16 +69,17 @@ func (b *inbox) offer(m *transport.Message) bool {
 	switch {
 	case b.ended:
 		return true
-	case len(b.queue) > 0 && (len(b.queue) >= inboxMessages || b.bytes+len(m.Body) > inboxBytes):
+	case b.count > 0 && (b.count >= inboxMessages || b.bytes+len(m.Body) > inboxBytes):
 		return false
 	}
-	b.queue = append(b.queue, m)
+	b.queue[(b.first+b.count)%inboxMessages] = m
+	b.count++
 	b.bytes += len(m.Body)
 	signal(b.more)
 	return true
 }
 
-// get gives the next message, or how the stream ended. It waits until ctx ends.
+// get gives the next message, which is valid until the following get, or how the stream ended. It waits until ctx ends.
 func (b *inbox) get(ctx context.Context) (*transport.Message, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -78,11 +98,14 @@ func (b *inbox) get(ctx context.Context) (*transport.Message, error) {
 func (b *inbox) take() (m *transport.Message, err error, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.recycle()
 	switch {
-	case len(b.queue) > 0:
-		m, b.queue[0] = b.queue[0], nil
-		b.queue = b.queue[1:]
+	case b.count > 0:
+		m, b.queue[b.first] = b.queue[b.first], nil
+		b.first = (b.first + 1) % inboxMessages
+		b.count--
 		b.bytes -= len(m.Body)
+		b.given = m
 		signal(b.room)
 		return m, nil, true
 	case !b.ended:
@@ -91,6 +114,17 @@ func (b *inbox) take() (m *transport.Message, err error, ok bool) {
 		return nil, b.err, true
 	}
 	return nil, io.EOF, true
+}
+
+// recycle takes back what the handler received before. It keeps no more storage than the queue may have.
+func (b *inbox) recycle() {
+	m := b.given
+	b.given = nil
+	if m == nil || len(b.free) >= inboxMessages || b.kept+cap(m.Body) > inboxBytes {
+		return
+	}
+	b.free = append(b.free, m)
+	b.kept += cap(m.Body)
 }
 
 // end ends the stream of messages; the first end counts. What was put before is still there to get.

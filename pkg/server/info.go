@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/schema"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // The endpoints that every server has. Users cannot register names below "Debug.".
@@ -43,6 +44,11 @@ type Endpoint struct {
 	Idempotent bool `json:"idempotent,omitempty"`
 	// Metadata are labels of the endpoint in the registry's record.
 	Metadata map[string]string `json:"metadata,omitempty"`
+
+	// What options say; see there.
+	mode     transport.PaceMode
+	pooled   bool
+	poolable bool // it has messages of its own to pool
 }
 
 // Info is what a server tells of itself: the answer of Debug.Info.
@@ -89,7 +95,9 @@ type Stats struct {
 	Endpoints  []EndpointStats `json:"endpoints"`
 }
 
-// EndpointStats counts one endpoint's calls, or one subscription's messages. Times are milliseconds.
+// EndpointStats counts one endpoint's calls, or one subscription's messages. Times are milliseconds; P50 and P99 are off by an
+// eighth at most. As long as handlers take less than 20 microseconds one call in eight is timed, and stands for eight: a
+// single slow one among them may be missed.
 type EndpointStats struct {
 	Name     string  `json:"name"`
 	Calls    uint64  `json:"calls"`

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 )
 
 // RegisterOption changes what [Server.Register] makes of a struct.
@@ -39,6 +40,9 @@ func Method(name string, opts ...EndpointOption) RegisterOption {
 //	func (s *Say) Chat(ctx context.Context, stream *server.Stream[Line, Line]) error
 //
 // A method of any other form is an error, unless Skip names it, and nothing is registered then.
+//
+// Methods are called by reflection: a unary call costs about 0.2 µs and three allocations more than with [Handle] or
+// [HandleInto].
 func (s *Server) Register(rcvr any, opts ...RegisterOption) error {
 	r := registration{methods: map[string][]EndpointOption{}}
 	for _, opt := range opts {
@@ -85,8 +89,9 @@ func (r *registration) read(v reflect.Value) (endpoints []Endpoint, handlers []H
 			errs = append(errs, fmt.Errorf("method %s: %w", name, err))
 			continue
 		}
-		endpoints = append(endpoints, typed(r.name+"."+name, m.kind, m.req, m.rsp, r.methods[name]))
-		handlers = append(handlers, m.handler)
+		e := typed(r.name+"."+name, m.kind, m.req, m.rsp, r.methods[name])
+		endpoints = append(endpoints, e)
+		handlers = append(handlers, m.handler(e.pooled))
 	}
 	if len(errs) == 0 && len(endpoints) == 0 {
 		errs = append(errs, errors.New("it has no exported methods; is the receiver a pointer?"))
@@ -98,7 +103,7 @@ func (r *registration) read(v reflect.Value) (endpoints []Endpoint, handlers []H
 type method struct {
 	kind     Kind
 	req, rsp reflect.Type
-	handler  Handler
+	handler  func(pooled bool) Handler
 }
 
 // streamArg is what the pointers to Sender, Receiver and Stream have in common: reflection binds them to a call.
@@ -140,9 +145,9 @@ func readMethod(f reflect.Value) (method, error) {
 	last, isStream := reflect.New(t.In(t.NumIn() - 1).Elem()).Interface().(streamArg)
 	switch {
 	case !isStream && t.NumIn() == 2 && t.NumOut() == 2:
-		return method{Unary, t.In(1).Elem(), t.Out(0).Elem(), callReturning(f)}, nil
+		return callUnary(f, method{kind: Unary, req: t.In(1).Elem(), rsp: t.Out(0).Elem()}, false), nil
 	case !isStream && t.NumIn() == 3 && t.NumOut() == 1:
-		return method{Unary, t.In(1).Elem(), t.In(2).Elem(), callFilling(f)}, nil
+		return callUnary(f, method{kind: Unary, req: t.In(1).Elem(), rsp: t.In(2).Elem()}, true), nil
 	case isStream:
 		return readStream(f, last)
 	}
@@ -168,30 +173,62 @@ func asError(v reflect.Value) error {
 	return err
 }
 
-// callFilling calls a method of go-micro's form.
-func callFilling(f reflect.Value) Handler {
-	reqType, rspType := f.Type().In(1).Elem(), f.Type().In(2).Elem()
-	return func(ctx context.Context, c *Call) error {
-		req, rsp := reflect.New(reqType), reflect.New(rspType)
-		if err := c.Recv(req.Interface()); err != nil {
-			return err
-		}
-		if err := asError(f.Call([]reflect.Value{reflect.ValueOf(ctx), req, rsp})[0]); err != nil {
-			return err
-		}
-		return c.Send(rsp.Interface())
-	}
+// arguments are what a method is called with. They are used again: reflection has a slice of them escape.
+type arguments struct {
+	values   [3]reflect.Value // of ctx, req and rsp
+	ctx      context.Context
+	req, rsp any
 }
 
-// callReturning calls a method that returns its answer.
-func callReturning(f reflect.Value) Handler {
-	reqType, rspType := f.Type().In(1).Elem(), f.Type().Out(0).Elem()
-	return func(ctx context.Context, c *Call) error {
-		req := reflect.New(reqType)
-		if err := c.Recv(req.Interface()); err != nil {
+// newArguments gives arguments of empty messages.
+func (m *method) newArguments(filling bool) *arguments {
+	req, rsp := reflect.New(m.req), reflect.New(m.rsp)
+	a := &arguments{req: req.Interface()}
+	a.values[0], a.values[1] = reflect.ValueOf(&a.ctx).Elem(), req
+	if filling {
+		a.values[2], a.rsp = rsp, rsp.Interface()
+	}
+	return a
+}
+
+// callUnary calls a method that returns its answer, or fills it.
+func callUnary(f reflect.Value, m method, filling bool) method {
+	count := f.Type().NumIn()
+	m.handler = func(pooled bool) Handler {
+		args := store{create: func() any { return m.newArguments(filling) }}
+		if pooled {
+			args.pool, args.empty = new(sync.Pool), m.emptier(filling)
+		}
+		return func(ctx context.Context, c *Call) error {
+			a := args.get().(*arguments)
+			err := c.Recv(a.req)
+			if err == nil {
+				a.ctx = ctx
+				out := f.Call(a.values[:count])
+				if !filling {
+					err = sendResult(c, out, m.rsp)
+				} else if err = asError(out[0]); err == nil {
+					err = c.Send(a.rsp)
+				}
+			}
+			args.put(a)
 			return err
 		}
-		return sendResult(c, f.Call([]reflect.Value{reflect.ValueOf(ctx), req}), rspType)
+	}
+	return m
+}
+
+// emptier gives what empties arguments.
+func (m *method) emptier(filling bool) func(v any) {
+	emptyReq, emptyRsp := emptier(reflect.New(m.req).Interface(), true), func(any) {}
+	if filling {
+		emptyRsp = emptier(reflect.New(m.rsp).Interface(), false)
+	}
+	return func(v any) {
+		a := v.(*arguments)
+		a.ctx = nil
+		emptyRsp(a.rsp) // it may hold parts of the request
+		emptyReq(a.req)
 	}
 }
 
@@ -207,9 +244,9 @@ func sendResult(c *Call, out []reflect.Value, rspType reflect.Type) error {
 }
 
 // callStream calls a method whose last argument is a Sender, a Receiver or a Stream.
-func callStream(f reflect.Value) Handler {
+func callStream(f reflect.Value) func(pooled bool) Handler {
 	t := f.Type()
-	return func(ctx context.Context, c *Call) error {
+	handler := func(ctx context.Context, c *Call) error {
 		args := []reflect.Value{reflect.ValueOf(ctx)}
 		if t.NumIn() == 3 {
 			req := reflect.New(t.In(1).Elem())
@@ -226,4 +263,5 @@ func callStream(f reflect.Value) Handler {
 		}
 		return asError(out[0])
 	}
+	return func(bool) Handler { return handler } // Handle refuses a stream that is pooled
 }

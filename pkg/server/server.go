@@ -10,12 +10,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -36,6 +35,11 @@ type Server struct {
 	setup         error // what registrations refused, so that Serve fails even where nobody looked at their errors
 	serving       bool
 
+	replies   []metadata.MD   // the headers of answers, by codec
+	quick     *transport.Pace // of what needs no handler
+	exchanges sync.Pool       // *Call, of calls and events
+	contexts  sync.Pool       // *callctx.Slab
+
 	stopping atomic.Bool
 	calls    gate
 	streams  gate
@@ -46,6 +50,7 @@ type Server struct {
 type endpoint struct {
 	Endpoint
 	handler Handler
+	pace    *transport.Pace
 	stats   stats
 }
 
@@ -58,10 +63,15 @@ func New(name string, opts ...Option) (*Server, error) {
 	if err := o.check(name); err != nil {
 		return nil, err
 	}
-	s := &Server{options: o, name: name, started: time.Now(), endpoints: map[string]*endpoint{}}
-	s.calls = gate{limit: int64(o.maxCalls), what: "concurrent calls"}
-	s.streams = gate{limit: int64(o.maxStreams), what: "concurrent streams"}
-	s.debug = gate{limit: debugCalls, what: "concurrent Debug calls"}
+	s := &Server{
+		options: o, name: name, started: time.Now(), endpoints: map[string]*endpoint{}, quick: transport.NewPace(transport.PaceInline),
+		calls:   gate{limit: int64(o.maxCalls), what: "concurrent calls"},
+		streams: gate{limit: int64(o.maxStreams), what: "concurrent streams"},
+		debug:   gate{limit: debugCalls, what: "concurrent Debug calls"},
+	}
+	for _, cd := range s.codecs {
+		s.replies = append(s.replies, replyHeader(cd))
+	}
 	s.registerDebug()
 	return s, nil
 }
@@ -77,9 +87,12 @@ func (s *Server) Err() error {
 func (s *Server) Name() string { return s.name }
 
 // Handle registers h under e.Name. It refuses an invalid or taken name, and every name below "Debug."; Serve then
-// fails with the same error.
-func (s *Server) Handle(e Endpoint, h Handler) error {
-	if strings.HasPrefix(e.Name, "Debug.") {
+// fails with the same error. The options change e, as they do for handlers that are registered by their types.
+func (s *Server) Handle(e Endpoint, h Handler, opts ...EndpointOption) error {
+	for _, opt := range opts {
+		opt(&e)
+	}
+	if isDebug(e.Name) {
 		return s.refuse(fmt.Errorf("server %s: endpoint %q: Debug.* is the framework's", s.name, e.Name))
 	}
 	return s.handle(e, h, s.middleware)
@@ -98,6 +111,10 @@ func (s *Server) handle(e Endpoint, h Handler, middleware []Middleware) error {
 		return s.refuse(fmt.Errorf("server %s: endpoint %q: unknown kind %q", s.name, e.Name, e.Kind))
 	case e.Kind != Unary && e.Idempotent:
 		return s.refuse(fmt.Errorf("server %s: endpoint %q: a stream is never sent again, so it cannot be idempotent", s.name, e.Name))
+	case e.Kind != Unary && e.mode != transport.PaceAdaptive:
+		return s.refuse(fmt.Errorf("server %s: endpoint %q: a stream has a goroutine of its own, so Inline and Blocking say nothing of it", s.name, e.Name))
+	case e.pooled && !e.poolable:
+		return s.refuse(fmt.Errorf("server %s: endpoint %q: Pooled is for unary handlers with types", s.name, e.Name))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,7 +125,7 @@ func (s *Server) handle(e Endpoint, h Handler, middleware []Middleware) error {
 		s.setup = errors.Join(s.setup, fmt.Errorf("server %s: endpoint %q is registered twice", s.name, e.Name))
 		return s.setup
 	}
-	s.endpoints[e.Name] = &endpoint{Endpoint: e, handler: wrap(h, middleware)}
+	s.endpoints[e.Name] = &endpoint{Endpoint: e, handler: wrap(h, middleware), pace: transport.NewPace(e.mode)}
 	return nil
 }
 
@@ -127,54 +144,13 @@ func wrap(h Handler, middleware []Middleware) Handler {
 	return h
 }
 
-// Subscription is a topic's handler. Whoever owns the broker feeds it: package micro does for its services.
-type Subscription struct {
-	Topic   string
-	Queue   string
-	Options []broker.SubscribeOption
-
-	server  *Server
-	handler Handler
-	stats   stats
-}
-
-// Subscribe registers h for the messages of topic. The options go to the broker.
-func (s *Server) Subscribe(topic string, h Handler, opts ...broker.SubscribeOption) error {
-	o, err := broker.ReadOptions(opts)
-	if err == nil {
-		err = broker.CheckTopic(topic)
-	}
-	if err == nil && h == nil {
-		err = errors.New("no handler")
-	}
-	if err != nil {
-		return s.refuse(fmt.Errorf("server %s: subscription: %w", s.name, err))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.serving {
-		return fmt.Errorf("%w: subscription of %q", ErrServing, topic)
-	}
-	s.subscriptions = append(s.subscriptions, &Subscription{
-		Topic: topic, Queue: o.Queue, Options: opts, server: s, handler: wrap(h, s.middleware),
-	})
-	return nil
-}
-
-// Subscriptions gives what Subscribe registered.
-func (s *Server) Subscriptions() []*Subscription {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.subscriptions)
-}
-
 // Endpoints gives what was registered, sorted by name, without Debug.*.
 func (s *Server) Endpoints() []Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Endpoint
 	for _, name := range slices.Sorted(maps.Keys(s.endpoints)) {
-		if !strings.HasPrefix(name, "Debug.") {
+		if !isDebug(name) {
 			list = append(list, s.endpoints[name].Endpoint)
 		}
 	}
@@ -194,7 +170,7 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 	}
 	base, cut := context.WithCancel(context.Background())
 	defer cut()
-	r := &serving{Server: s, base: base, conns: map[transport.Conn]struct{}{}}
+	r := &serving{Server: s, base: base, topics: s.topics(), routes: routes{known: map[string]*transport.Route{}}, conns: map[transport.Conn]struct{}{}}
 	if cs, ok := l.(transport.CallServer); ok {
 		cs.ServeCalls(r.answer)
 	}
@@ -213,11 +189,14 @@ func errIf(cond bool, text string) error {
 // Stop makes the server refuse new calls, unrun, while Serve goes on with those under way: the first half of a drain.
 func (s *Server) Stop() { s.stopping.Store(true) }
 
-// gate counts what is under way and refuses beyond a limit.
+// gate counts what is under way and refuses beyond a limit. It has its line of the cache for itself: each call writes to it,
+// from whatever core it runs on.
 type gate struct {
+	_     [64]byte
 	limit int64
 	count atomic.Int64
 	what  string
+	_     [64]byte
 }
 
 func (g *gate) enter() error {

@@ -4,37 +4,65 @@ import (
 	"math/bits"
 	"sync/atomic"
 	"time"
+
+	"github.com/cb02dfca/micro/internal/callctx"
 )
+
+// Of the calls of a fast endpoint one in 2^timedBits is timed, as the clock costs as much as the rest of a call's way through
+// this package.
+const timedBits = 3
+
+// golden spreads the numbers of calls (Knuth's multiplicative hashing), so that which are timed fits no rhythm of a caller's.
+const golden = 0x9E3779B97F4A7C15
+
+// slow is the time from which on a call is followed by one that is timed in any case. The clock is then nothing beside it.
+const slow = 20 * time.Microsecond
 
 // stats counts one endpoint's calls. Its methods may be called concurrently.
 type stats struct {
-	calls, errors atomic.Uint64
-	inflight      atomic.Int64
-	longest       atomic.Int64
-	times         histogram
+	_       [64]byte // what stands before it is read by all calls, and is not to share their line of the cache
+	begun   atomic.Uint64
+	ended   atomic.Uint64
+	errors  atomic.Uint64
+	longest atomic.Int64
+	slow    atomic.Bool // the latest call that was timed
+	times   histogram
 }
 
-func (s *stats) begin() time.Time {
-	s.inflight.Add(1)
-	return time.Now()
+// weight gives how many calls the next one stands for in the times; zero is that it is not timed.
+func (s *stats) weight(always bool) uint64 {
+	switch {
+	case s.slow.Load() || always:
+		return 1
+	case s.begun.Load()*golden>>(64-timedBits) == 0:
+		return 1 << timedBits
+	}
+	return 0
 }
 
-func (s *stats) end(start time.Time, err error) {
-	d := time.Since(start)
-	s.inflight.Add(-1)
-	s.calls.Add(1)
+// end counts a call that began at start, where its weight is not zero.
+func (s *stats) end(start int64, weight uint64, err error) {
 	if err != nil {
 		s.errors.Add(1)
 	}
-	s.times.add(d)
+	s.ended.Add(1)
+	if weight == 0 {
+		return
+	}
+	d := time.Duration(callctx.Now() - start)
+	s.times.add(d, weight)
+	if isSlow := d >= slow; isSlow != s.slow.Load() {
+		s.slow.Store(isSlow)
+	}
 	for old := s.longest.Load(); int64(d) > old && !s.longest.CompareAndSwap(old, int64(d)); old = s.longest.Load() {
 	}
 }
 
 func (s *stats) read(name string) EndpointStats {
 	longest := milliseconds(time.Duration(s.longest.Load()))
+	ended := s.ended.Load() // before begun, which is never less
 	return EndpointStats{
-		Name: name, Calls: s.calls.Load(), Errors: s.errors.Load(), Inflight: s.inflight.Load(),
+		Name: name, Calls: ended, Errors: s.errors.Load(), Inflight: int64(s.begun.Load() - ended),
 		// The middle of the last bucket may lie beyond the longest call in it.
 		P50: min(s.times.quantile(0.50), longest), P99: min(s.times.quantile(0.99), longest), Max: longest,
 	}
@@ -44,9 +72,9 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 // histogram counts durations in buckets that grow by a quarter of a power of two, from a microsecond to over an hour:
 // a quantile is off by an eighth at most.
-type histogram [4 * 34]atomic.Uint32
+type histogram [4 * 34]atomic.Uint64
 
-func (h *histogram) add(d time.Duration) { h[bucket(d)].Add(1) }
+func (h *histogram) add(d time.Duration, n uint64) { h[bucket(d)].Add(n) }
 
 // bucket is 4·log2 of the microseconds: the power, and the two bits below it.
 func bucket(d time.Duration) int {
@@ -61,7 +89,7 @@ func (h *histogram) quantile(q float64) float64 {
 	var counts [len(histogram{})]uint64
 	total := uint64(0)
 	for i := range h {
-		counts[i] = uint64(h[i].Load())
+		counts[i] = h[i].Load()
 		total += counts[i]
 	}
 	rank, seen := uint64(q*float64(total)), uint64(0)

@@ -54,15 +54,19 @@ func NewCaller(c Conn) *Mux {
 	return m
 }
 
-// Call implements Caller. It chooses the ID itself, and where req has no Timeout it sends the time that ctx has left.
-// When ctx ends, the server is told by Cancel and Call returns ctx's error. A connection that fails while the call
+// Call implements Caller. It chooses the ID itself. When ctx or the time ends, the server is told by Cancel and Call returns ctx's error. A connection that fails while the call
 // waits gives an error that does not wrap ErrNotSent: the server may have run it.
 func (m *Mux) Call(ctx context.Context, req, rsp *Message) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
-	out := Message{Kind: Call, Timeout: req.Timeout, Header: req.Header, Body: req.Body}
-	if deadline, ok := ctx.Deadline(); ok && out.Timeout == 0 {
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
+		defer cancel()
+	}
+	out := Message{Kind: Call, Header: req.Header, Body: req.Body}
+	if deadline, ok := ctx.Deadline(); ok {
 		out.Timeout = max(time.Until(deadline), time.Microsecond)
 	}
 	w, id, err := m.register(rsp)
@@ -70,6 +74,7 @@ func (m *Mux) Call(ctx context.Context, req, rsp *Message) error {
 		return err
 	}
 	out.ID = id
+	req.Lent = false // Send retains nothing
 	if err := m.conn.Send(ctx, &out); err != nil {
 		return m.abandon(ctx, id, w, err)
 	}
@@ -235,11 +240,23 @@ func (m *Mux) fail(err error) {
 	}
 }
 
-// Draining reports whether the connection takes no new calls: the server is going away, or the connection has ended.
-func (m *Mux) Draining() bool {
+// Usable implements Caller.
+func (m *Mux) Usable() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.draining || m.err != nil
+	return !m.draining && m.err == nil
+}
+
+// CloseIdle implements Caller.
+func (m *Mux) CloseIdle() bool {
+	m.mu.Lock()
+	idle := len(m.waiting) == 0
+	m.draining = m.draining || idle
+	m.mu.Unlock()
+	if idle {
+		_ = m.Close() // of a connection that nobody uses any more
+	}
+	return idle
 }
 
 // Waiting counts the calls that wait for their reply.

@@ -4,6 +4,7 @@
 package transport
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -61,13 +62,9 @@ func Reserved(key string) bool {
 
 // Metadata gives the part of a message's header that is its sender's, in storage of its own.
 func Metadata(header metadata.MD) metadata.MD {
-	var drop []string
-	for k := range header.All() {
-		if Reserved(k) {
-			drop = append(drop, k)
-		}
-	}
-	return header.Without(drop...).Clone()
+	return header.Except(func(key []byte) bool { // keys of an MD are lower case
+		return bytes.HasPrefix(key, []byte("micro-")) || string(key) == HeaderContentType
+	})
 }
 
 // Message is the unit of a Conn.
@@ -81,6 +78,13 @@ type Message struct {
 	Header metadata.MD
 	// Body is the encoded value.
 	Body []byte
+	// Give, of a message given to Send, lets the connection keep the storage of Body, in place of copying it. Body is other
+	// storage afterwards, of any content and length.
+	Give bool
+	// Lent, of a request given to a Caller, lets the connection read Body while it is writing it, which may be after Call
+	// has returned, in place of copying it. Call makes it false where it has done with Body; else Body is not to be changed
+	// any more.
+	Lent bool
 }
 
 // Reset empties m for the next use and keeps the storage of its body and header.
@@ -140,11 +144,19 @@ type Conn interface {
 }
 
 // Caller is what a Conn offers that carries unary calls itself, at less cost than through Send and Recv. A client asks
-// a Conn for it before it reads from the Conn, and then uses only one of the two ways.
+// a Conn for it before it reads from the Conn, and then uses only one of the two ways. Its methods may be called
+// concurrently.
 type Caller interface {
-	// Call sends req and reads its answer into rsp, whose storage it reuses. Call may be called concurrently. The answer's
-	// HeaderError is not looked at. The error wraps ErrNotSent where the peer has seen nothing.
+	// Call sends req and reads its answer into rsp, whose storage it reuses. req is not retained. req.Timeout, where it is
+	// above zero, bounds the call from the start of Call on, and so does ctx's deadline: the earlier counts, and travels
+	// with the call. The end of either gives context.DeadlineExceeded, or ctx's own error. The answer's HeaderError is not
+	// looked at. The error wraps ErrNotSent where the peer has seen nothing.
 	Call(ctx context.Context, req, rsp *Message) error
+	// Usable reports whether the connection takes new calls: not when the server is going away, nor after its end.
+	Usable() bool
+	// CloseIdle closes the connection unless a call is under way, and reports whether it is closed. A Call that comes at
+	// the same moment fails with ErrNotSent.
+	CloseIdle() bool
 }
 
 // CallHandler answers a unary call: it reads req and fills rsp's Header and Body. remote is the peer's address. req is

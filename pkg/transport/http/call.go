@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,14 +24,25 @@ const keepStorage = 64 << 10
 
 // exchange is the storage of one plain call.
 type exchange struct {
+	head     head
 	req, rsp transport.Message
 }
+
+// The values of headers that most answers have. They are not changed.
+var (
+	typeJSON   = []string{"application/json"}
+	typeBinary = []string{"application/octet-stream"}
+	noSniff    = []string{"nosniff"}
+)
 
 // route serves a request that passed the checks of Host and Origin.
 func (l *Listener) route(w http.ResponseWriter, r *http.Request) {
 	for _, m := range l.mounts {
 		if m.match(r) {
-			l.limitWrite(w, 0)
+			limitWrite(w, time.Time{})
+			if b, ok := r.Body.(*timedBody); ok {
+				b.fresh = false // it may be long until the handler reads
+			}
 			m.handler.ServeHTTP(w, r)
 			return
 		}
@@ -58,10 +70,11 @@ func (l *Listener) route(w http.ResponseWriter, r *http.Request) {
 // a deadline from one request to the next, and knows none for a body that is refused and drained.
 func (l *Listener) timed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l.limitWrite(w, l.t.o.WriteTimeout)
+		now := time.Now()
+		limitWrite(w, now.Add(l.t.o.WriteTimeout))
 		if r.ContentLength != 0 {
-			b := &timedBody{ReadCloser: r.Body, control: http.NewResponseController(w), idle: l.t.o.BodyIdle, end: time.Now().Add(l.t.o.BodyTimeout)}
-			b.limit()
+			b := &timedBody{ReadCloser: r.Body, w: w, idle: l.t.o.BodyIdle, end: now.Add(l.t.o.BodyTimeout), fresh: true}
+			b.limit(now)
 			r.Body = b
 			if r.ProtoMajor == 2 {
 				defer l.drainBody(w, b)
@@ -77,46 +90,46 @@ func (l *Listener) drainBody(w http.ResponseWriter, b *timedBody) {
 	if b.over {
 		return
 	}
-	_ = b.control.Flush() // whoever waits for the answer before it sends the rest gets it
-	l.limitWrite(w, l.t.o.BodyTimeout+l.t.o.WriteTimeout)
+	_ = http.NewResponseController(w).Flush() // whoever waits for the answer before it sends the rest gets it
+	limitWrite(w, time.Now().Add(l.t.o.BodyTimeout+l.t.o.WriteTimeout))
 	_, _ = io.CopyN(io.Discard, b, int64(l.t.o.MaxMessage)) // a client that has gone needs no answer
 }
 
 // timedBody is a request's body that must come in time.
 type timedBody struct {
 	io.ReadCloser
-	control *http.ResponseController
-	idle    time.Duration
-	end     time.Time
-	over    bool // all of it came, or it failed
+	w     http.ResponseWriter
+	idle  time.Duration
+	end   time.Time
+	fresh bool // the deadline of the next read was set just now
+	over  bool // all of it came, or it failed
 }
 
 // limit sets the deadline of the next read.
-func (b *timedBody) limit() {
-	next := time.Now().Add(b.idle)
+func (b *timedBody) limit(now time.Time) {
+	next := now.Add(b.idle)
 	if next.After(b.end) {
 		next = b.end
 	}
-	_ = b.control.SetReadDeadline(next) // fails on a connection that has gone, as the read will
+	_ = http.NewResponseController(b.w).SetReadDeadline(next) // fails on a connection that has gone, as the read will
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
-	b.limit()
+	if !b.fresh {
+		b.limit(time.Now())
+	}
+	b.fresh = false
 	n, err := b.ReadCloser.Read(p)
 	b.over = b.over || err != nil
 	if errors.Is(err, io.EOF) {
 		// net/http reads on, to see the caller leave: an old deadline would look like that.
-		_ = b.control.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(b.w).SetReadDeadline(time.Time{})
 	}
 	return n, err
 }
 
-// limitWrite bounds the writing of the answer from now on; zero is no bound, for as long as a handler runs.
-func (l *Listener) limitWrite(w http.ResponseWriter, d time.Duration) {
-	var end time.Time
-	if d > 0 {
-		end = time.Now().Add(d)
-	}
+// limitWrite bounds the writing of the answer; zero is no bound, for as long as a handler runs.
+func limitWrite(w http.ResponseWriter, end time.Time) {
 	_ = http.NewResponseController(w).SetWriteDeadline(end) // fails on a connection that has gone, as the write will
 }
 
@@ -135,25 +148,30 @@ func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
 		// what follows a chunked body on this connection is not read.
 		closeAfter(w, r)
 	}
-	l.limitWrite(w, 0) // until there is something to write: the body and the handler have times of their own
+	if r.ProtoMajor == 2 || r.TLS != nil {
+		// Until there is something to write: the body and the handler have times of their own. HTTP/1.1 without TLS writes
+		// nothing meanwhile, and does not look at the deadline.
+		limitWrite(w, time.Time{})
+	}
 	x := l.messages.Get().(*exchange)
 	defer l.recycle(x)
-	x.req.Reset()
-	x.req.Kind, x.rsp.Kind = transport.Call, transport.Reply
-	endpoint, e := endpointOf(r)
+	x.req = transport.Message{Kind: transport.Call, Body: x.req.Body[:0]}
+	x.rsp.Kind = transport.Reply
+	x.head.read(r.Header)
+	endpoint, e := x.head.endpoint(r)
 	if e == nil {
-		e = readHeader(&x.req, r.Header, endpoint)
+		e = x.head.message(&x.req, endpoint)
 	}
 	if e == nil {
 		e = l.readBody(&x.req, w, r)
 	}
 	if e != nil {
-		l.limitWrite(w, l.t.o.WriteTimeout)
+		limitWrite(w, time.Now().Add(l.t.o.WriteTimeout))
 		refuse(w, r, e)
 		return
 	}
 	l.calls(r.Context(), r.RemoteAddr, &x.req, &x.rsp)
-	l.limitWrite(w, l.t.o.WriteTimeout)
+	limitWrite(w, time.Now().Add(l.t.o.WriteTimeout))
 	l.reply(w, r, &x.rsp)
 }
 
@@ -169,15 +187,19 @@ func (l *Listener) recycle(x *exchange) {
 // readBody reads r's body into m, within the limit of size.
 func (l *Listener) readBody(m *transport.Message, w http.ResponseWriter, r *http.Request) *status.Error {
 	limit := int64(l.t.o.MaxMessage)
-	tooLarge := status.New(status.TooLarge, "the body is over the limit of %d bytes", limit)
 	if r.ContentLength > limit {
 		closeAfter(w, r) // the body is not read
-		return tooLarge
+		return bodyTooLarge(limit)
 	}
 	if r.ContentLength == 0 {
 		return nil
 	}
-	body := http.MaxBytesReader(w, r.Body, limit)
+	body := io.Reader(r.Body)
+	if r.ContentLength < 0 {
+		body = http.MaxBytesReader(w, r.Body, limit)
+	} else {
+		m.Body = slices.Grow(m.Body, int(min(r.ContentLength, keepStorage))) // more only when more has come
+	}
 	for {
 		if len(m.Body) == cap(m.Body) {
 			m.Body = append(m.Body, 0)[:len(m.Body)] // grows with what came
@@ -193,7 +215,7 @@ func (l *Listener) readBody(m *transport.Message, w http.ResponseWriter, r *http
 			return nil
 		case errors.As(err, &over):
 			closeAfter(w, r)
-			return tooLarge
+			return bodyTooLarge(limit)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			closeAfter(w, r)
 			return status.Wrap(err, status.DeadlineExceeded, "the body did not come in time")
@@ -203,7 +225,11 @@ func (l *Listener) readBody(m *transport.Message, w http.ResponseWriter, r *http
 	}
 }
 
-// reply writes what the handler answered, with its length, so that it leaves in one piece.
+func bodyTooLarge(limit int64) *status.Error {
+	return status.New(status.TooLarge, "the body is over the limit of %d bytes", limit)
+}
+
+// reply writes what the handler answered, with its length.
 func (l *Listener) reply(w http.ResponseWriter, r *http.Request, rsp *transport.Message) {
 	if len(rsp.Body) > l.t.o.MaxMessage {
 		refuse(w, r, status.New(status.TooLarge, "the reply of %d bytes is over the limit of %d", len(rsp.Body), l.t.o.MaxMessage))
@@ -211,30 +237,38 @@ func (l *Listener) reply(w http.ResponseWriter, r *http.Request, rsp *transport.
 	}
 	h := w.Header()
 	writeHeader(h, rsp.Header)
-	if e := status.Parse(rsp.Header.Get(transport.HeaderError)); e != nil {
-		refuse(w, r, e)
+	if failed, ok := rsp.Header.Bytes(transport.HeaderError); ok && len(failed) > 0 {
+		refuse(w, r, status.Parse(string(failed)))
 		return
 	}
 	if isGoMicro(r) {
 		echoID(h, r)
 	}
-	if ct := rsp.Header.Get(transport.HeaderContentType); ct != "" {
-		h.Set("Content-Type", ct)
-	} else {
-		h.Set("Content-Type", "application/octet-stream") // else net/http guesses
+	switch ct, _ := rsp.Header.Bytes(transport.HeaderContentType); string(ct) {
+	case typeJSON[0]:
+		h["Content-Type"] = typeJSON
+	case "":
+		h["Content-Type"] = typeBinary // else net/http guesses
+	default:
+		h["Content-Type"] = []string{string(ct)}
 	}
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(rsp.Body)))
+	h["X-Content-Type-Options"] = noSniff
+	if len(rsp.Body) > ownLength {
+		h["Content-Length"] = []string{strconv.Itoa(len(rsp.Body))}
+	}
 	_, _ = w.Write(rsp.Body) // a caller that has gone needs no answer
 }
 
+// ownLength is the size up to which net/http finds out the length of an answer by itself: its buffer holds that.
+const ownLength = 2000
+
 // isGoMicro reports whether a request speaks go-micro's dialect: status 200 always, the error in a header.
-func isGoMicro(r *http.Request) bool { return first(r.Header, headerID, "X-Micro-Id") != "" }
+func isGoMicro(r *http.Request) bool { return first(r.Header, headerID, headerOldID) != "" }
 
 func echoID(h http.Header, r *http.Request) {
-	id := oneLine(first(r.Header, headerID, "X-Micro-Id"))
+	id := oneLine(first(r.Header, headerID, headerOldID))
 	h.Set(headerID, id)
-	h.Set("X-Micro-Id", id)
+	h.Set(headerOldID, id)
 }
 
 // refuse answers with an error in the caller's dialect.
@@ -264,7 +298,7 @@ func refuse(w http.ResponseWriter, r *http.Request, e *status.Error) {
 
 // wantsUpgrade reports whether a request asks for frames (RFC 9110 section 7.8). HTTP/2 has no upgrade.
 func wantsUpgrade(r *http.Request) bool {
-	return r.ProtoMajor == 1 && listed(r.Header, "Upgrade") && strings.EqualFold(r.Header.Get("Upgrade"), upgradeProtocol)
+	return r.ProtoMajor == 1 && strings.EqualFold(get(r.Header, "Upgrade"), upgradeProtocol) && listed(r.Header, "Upgrade")
 }
 
 // upgrade makes the connection one of frames.
@@ -286,6 +320,7 @@ func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, status.Wrap(err, status.Internal, "the connection cannot be upgraded"))
 		return
 	}
+	settle(nc)
 	if buffered.Reader.Buffered() > 0 { // a client waits for the 101
 		l.t.o.Logger.Debug("transport/http: a client sent frames before the 101", "remote", nc.RemoteAddr().String())
 		nc.Close()

@@ -50,7 +50,7 @@ func (t *Transport) Dial(ctx context.Context, addr string) (transport.Conn, erro
 		nc.Close()
 		return newPlainConn(t, addr), nil
 	}
-	return newConn(nc, t, early), nil
+	return t.newConn(nc, early, false), nil
 }
 
 // connect opens the TCP connection, and TLS on it.

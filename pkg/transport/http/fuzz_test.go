@@ -28,7 +28,9 @@ func FuzzRequestHead(f *testing.F) {
 			return
 		}
 		_ = wantsUpgrade(r)
-		endpoint, e := endpointOf(r)
+		var hd head
+		hd.read(r.Header)
+		endpoint, e := hd.endpoint(r)
 		if e != nil {
 			if e.Code < 400 || e.Code > 499 {
 				t.Fatalf("an error of the client has code %d", e.Code)
@@ -39,7 +41,7 @@ func FuzzRequestHead(f *testing.F) {
 			t.Fatalf("endpoint %q", endpoint)
 		}
 		var m transport.Message
-		if e := readHeader(&m, r.Header, endpoint); e != nil {
+		if e := hd.message(&m, endpoint); e != nil {
 			if e.Code < 400 || e.Code > 499 {
 				t.Fatalf("an error of the client has code %d", e.Code)
 			}

@@ -17,11 +17,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
 )
 
 // Options say how a Transport works. The zero value has the defaults.
@@ -59,8 +59,8 @@ type Options struct {
 
 // Transport makes connections over HTTP. Make it with New. Its methods may be called concurrently.
 type Transport struct {
-	o     Options
-	pools *pools
+	o    Options
+	link link.Options
 }
 
 var _ transport.Transport = (*Transport)(nil)
@@ -109,7 +109,12 @@ func New(o Options) (*Transport, error) {
 	if o.TLSConfig != nil {
 		o.TLSConfig = o.TLSConfig.Clone()
 	}
-	return &Transport{o: o, pools: newPools()}, nil
+	t := &Transport{o: o}
+	t.link = link.Options{
+		MaxMessage: o.MaxMessage, BodyIdle: o.BodyIdle, BodyTimeout: o.BodyTimeout, WriteTimeout: o.WriteTimeout,
+		Buffers: link.NewBuffers(), Monitor: new(link.Monitor),
+	}
+	return t, nil
 }
 
 // Open is the transport.Opener of the URL "http://". Its parameters are plain=true, which leaves the upgrade alone,
@@ -141,41 +146,4 @@ func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 		return nil, err
 	}
 	return t, nil
-}
-
-// bufferSizes are those of the buffers that are lent to reads and writes: the small one for a message or two, the large
-// one for a whole frame with its header and metadata.
-const (
-	smallBuffer = 4 << 10
-	largeBuffer = 84 << 10
-)
-
-// pools lend buffers, so that a connection at rest holds none.
-type pools struct {
-	small, large sync.Pool
-}
-
-func newPools() *pools {
-	return &pools{
-		small: sync.Pool{New: func() any { b := make([]byte, smallBuffer); return &b }},
-		large: sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }},
-	}
-}
-
-// get lends a buffer of at least n bytes.
-func (p *pools) get(n int) *[]byte {
-	if n <= smallBuffer {
-		return p.small.Get().(*[]byte)
-	}
-	return p.large.Get().(*[]byte)
-}
-
-// put takes a buffer back.
-func (p *pools) put(b *[]byte) {
-	switch len(*b) {
-	case smallBuffer:
-		p.small.Put(b)
-	case largeBuffer:
-		p.large.Put(b)
-	}
 }

@@ -33,7 +33,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.take() {
-			return &limitConn{Conn: nc, listener: l}, nil
+			return &limitConn{lateConn: lateConn{Conn: nc}, listener: l}, nil
 		}
 		nc.Close()
 	}
@@ -62,7 +62,7 @@ func (l *limitListener) take() bool {
 
 // limitConn counts itself out when it is closed.
 type limitConn struct {
-	net.Conn
+	lateConn
 	listener *limitListener
 	once     sync.Once
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/internal/drain"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
 )
 
 // The limits of HTTP/2 on a listener.
@@ -36,15 +36,15 @@ type Listener struct {
 
 	start    sync.Once
 	stop     sync.Once
-	accepted chan *conn
+	accepted chan *link.Conn
 	done     chan struct{} // closed when nothing more is accepted
 	serving  sync.WaitGroup
 	messages sync.Pool // *exchange
 
 	mu       sync.Mutex
-	conns    map[*conn]struct{} // upgraded ones that live
-	closing  bool               // no plain call begins any more
-	handlers sync.WaitGroup     // plain calls and upgrades under way
+	conns    map[*link.Conn]struct{} // upgraded ones that live
+	closing  bool                    // no plain call begins any more
+	handlers sync.WaitGroup          // plain calls and upgrades under way
 }
 
 type mount struct {
@@ -79,9 +79,9 @@ func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
 	l := &Listener{
 		t:        t,
 		ln:       newLimitListener(ln, t.o.MaxConns, t.o.Logger),
-		accepted: make(chan *conn),
+		accepted: make(chan *link.Conn),
 		done:     make(chan struct{}),
-		conns:    make(map[*conn]struct{}),
+		conns:    make(map[*link.Conn]struct{}),
 	}
 	l.messages.New = func() any { return new(exchange) }
 	handler := hostcheck.Wrap(http.HandlerFunc(l.route), hostcheck.Options{Address: l.Addr(), AllowedHosts: t.o.AllowedHosts})
@@ -139,7 +139,7 @@ func (l *Listener) Accept() (transport.Conn, error) {
 	case c := <-l.accepted:
 		select {
 		case <-l.done: // Shutdown may already have told those that it knew
-			c.turnAway()
+			c.TurnAway()
 			return nil, transport.ErrClosed
 		default:
 			return c, nil
@@ -212,7 +212,7 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	var wg sync.WaitGroup
 	l.mu.Lock()
 	for c := range l.conns {
-		wg.Go(func() { c.drain(ctx) })
+		wg.Go(func() { c.Drain(ctx) })
 	}
 	l.mu.Unlock()
 	err := l.server.Shutdown(ctx)
@@ -229,9 +229,8 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 
 // adopt makes a hijacked connection one of the listener's and hands it to Accept.
 func (l *Listener) adopt(nc net.Conn) {
-	c := newConn(nc, l.t, nil)
-	c.tracker = new(drain.Tracker)
-	c.onClose = func() {
+	c := l.t.newConn(nc, nil, true)
+	c.OnClose = func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.conns, c)
@@ -242,33 +241,6 @@ func (l *Listener) adopt(nc net.Conn) {
 	select {
 	case l.accepted <- c:
 	case <-l.done:
-		c.turnAway()
+		c.TurnAway()
 	}
-}
-
-// turnAway closes a connection that came too late to be accepted. What its client sends on it before it has read GoAway
-// is refused, so that it knows that nothing ran.
-func (c *conn) turnAway() {
-	ctx, stop := context.WithTimeout(context.Background(), drain.Grace)
-	defer stop()
-	c.tracker.Drain()
-	var m transport.Message
-	for err := c.Send(ctx, &transport.Message{Kind: transport.GoAway}); err == nil; {
-		err = c.Recv(ctx, &m)
-	}
-	c.Close()
-}
-
-// drain closes c when nothing is under way on it; ctx's end leaves it as it is.
-func (c *conn) drain(ctx context.Context) { c.tracker.Shutdown(ctx, c, c.wait) }
-
-// wait reports whether event came while the connection lived and ctx went on.
-func (c *conn) wait(ctx context.Context, event <-chan struct{}) bool {
-	select {
-	case <-event:
-		return true
-	case <-c.closed:
-	case <-ctx.Done():
-	}
-	return false
 }

@@ -32,9 +32,10 @@ type plainConn struct {
 	cancel context.CancelFunc
 	ids    atomic.Uint64
 
-	mu     sync.Mutex
-	closed bool
-	calls  sync.WaitGroup
+	mu      sync.Mutex
+	closed  bool
+	running int // calls under way
+	calls   sync.WaitGroup
 }
 
 var (
@@ -71,7 +72,12 @@ func (c *plainConn) Call(ctx context.Context, req, rsp *transport.Message) error
 	if !c.enter() {
 		return fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, c.addr, transport.ErrClosed)
 	}
-	defer c.calls.Done()
+	defer c.leave()
+	if req.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, req.Timeout)
+		defer cancel()
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(c.ctx, func() { stop(transport.ErrClosed) })()
@@ -104,9 +110,36 @@ func (c *plainConn) enter() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
+		c.running++
 		c.calls.Add(1)
 	}
 	return !c.closed
+}
+
+func (c *plainConn) leave() {
+	c.mu.Lock()
+	c.running--
+	c.mu.Unlock()
+	c.calls.Done()
+}
+
+// Usable reports whether the connection takes calls: until Close. A peer that went away is dialled by the next call.
+func (c *plainConn) Usable() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed
+}
+
+// CloseIdle closes the connections unless a call is under way.
+func (c *plainConn) CloseIdle() bool {
+	c.mu.Lock()
+	idle := c.running == 0
+	c.closed = c.closed || idle
+	c.mu.Unlock()
+	if idle {
+		_ = c.Close() // gives no error
+	}
+	return idle
 }
 
 // request makes the HTTP request of a call.
@@ -134,8 +167,8 @@ func (c *plainConn) request(ctx context.Context, m *transport.Message) (*http.Re
 			r.Header.Set(h[0], h[1])
 		}
 	}
-	timeout := m.Timeout
-	if deadline, ok := ctx.Deadline(); ok && timeout == 0 {
+	timeout := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
 		timeout = max(time.Until(deadline), 1)
 	}
 	if timeout > 0 {
@@ -201,7 +234,7 @@ func (c *plainConn) readHeader(answer *http.Response, rsp *transport.Message, fa
 		}
 	}
 	for name, values := range answer.Header {
-		if ownHeader(name) {
+		if _, own := fieldOf(name); own {
 			continue
 		}
 		if err := put(rsp, name, strings.Join(values, ", ")); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -327,6 +328,56 @@ func TestSlowRequests(t *testing.T) {
 	}
 	if rsp, body := post(t, client(t, false), "http://"+s.Addr()+"/Say.Hello", "x", "Content-Type", jsonType); rsp.StatusCode != 200 || body != "x" {
 		t.Fatalf("another caller suffers: %s %q", rsp.Status, body)
+	}
+}
+
+// TestSlowReaders: a caller that does not read its answer is cut off in time, also after calls that went well.
+func TestSlowReaders(t *testing.T) {
+	t.Parallel()
+	const large = 64 << 20 // more than the buffers of the system hold
+	for name, o := range map[string]http.Options{
+		"TCP": {},
+		"TLS": {TLSConfig: localTLS(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.MaxMessage, o.WriteTimeout = large, 300*time.Millisecond
+			answered := make(chan struct{})
+			s := serve(t, o, func(_ context.Context, _ string, req, rsp *transport.Message) {
+				if string(req.Body) == "all" {
+					rsp.Body = make([]byte, large)
+					close(answered)
+				}
+			})
+			nc, err := net.Dial("tcp", s.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if o.TLSConfig != nil {
+				nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is this test's own listener
+			}
+			const head = "POST /Say.Hello HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+			answers := bufio.NewReader(nc)
+			for range 3 {
+				write(t, nc, []byte(head+"2\r\n\r\n{}"))
+				rsp, err := nethttp.ReadResponse(answers, nil)
+				if err != nil || rsp.StatusCode != 200 {
+					t.Fatalf("a call before: %v, %v", rsp, err)
+				}
+				rsp.Body.Close()
+			}
+			write(t, nc, []byte(head+"3\r\n\r\nall"))
+			<-answered
+			ctx, stop := context.WithTimeout(t.Context(), 15*time.Second)
+			defer stop()
+			if err := s.Shutdown(ctx); err != nil {
+				t.Fatalf("the answer is still being written: %v", err)
+			}
+			if got, _ := io.Copy(io.Discard, answers); got >= large {
+				t.Errorf("read all %d bytes", got)
+			}
+		})
 	}
 }
 

@@ -43,7 +43,11 @@ func TestPlainClient(t *testing.T) {
 				if err := caller.Call(t.Context(), req, &rsp); err != nil {
 					t.Fatal(err)
 				}
-				if string(rsp.Body) != "hi" || rsp.Header.Get("got-user") != "x" || rsp.Header.Get("got-timeout") != "1s" ||
+				timeout, err := time.ParseDuration(rsp.Header.Get("got-timeout"))
+				if err != nil || timeout > time.Second || timeout < time.Second/2 {
+					t.Fatalf("the server was told of a timeout of %s, %v, want a second less what has passed", timeout, err)
+				}
+				if string(rsp.Body) != "hi" || rsp.Header.Get("got-user") != "x" ||
 					rsp.Header.Get(transport.HeaderContentType) != jsonType || rsp.Header.Get(transport.HeaderError) != "" {
 					t.Fatalf("answer %q %q", rsp.Header, rsp.Body)
 				}

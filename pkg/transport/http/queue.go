@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
 )
 
 // sendQueue bounds what the system keeps of a frames connection that it has not sent: two large frames. What waits
@@ -25,6 +26,16 @@ func boundQueue(nc net.Conn) {
 	default:
 		boundUnsent(tc, sendQueue)
 	}
+}
+
+// newConn gives the connection of frames over nc. early is what was read behind the agreement on them.
+func (t *Transport) newConn(nc net.Conn, early []byte, server bool) *link.Conn {
+	boundQueue(nc)
+	tcp := tcpOf(nc)
+	if t.o.TLSConfig != nil {
+		tcp = nil // what is written is not what is sent
+	}
+	return link.New(nc, tcp, &t.link, early, server)
 }
 
 // tcpOf gives the TCP connection below nc; nil where there is none.

@@ -281,8 +281,8 @@ func testCaller(t *testing.T, h Harness) {
 		t.Fatalf("Call after Close: %v, want ErrNotSent", err)
 	}
 	<-calls.Done()
-	if !calls.Draining() || !errors.Is(calls.Err(), transport.ErrClosed) {
-		t.Fatalf("after Close: draining %t, error %v", calls.Draining(), calls.Err())
+	if calls.Usable() || !errors.Is(calls.Err(), transport.ErrClosed) {
+		t.Fatalf("after Close: usable %t, error %v", calls.Usable(), calls.Err())
 	}
 }
 
@@ -350,7 +350,7 @@ func testCallerDrained(t *testing.T, h Harness) {
 		time.Sleep(time.Millisecond)
 	}
 	done := shutdown(t, bounded(t), l)
-	for !calls.Draining() {
+	for calls.Usable() {
 		time.Sleep(time.Millisecond)
 	}
 	var rsp transport.Message

@@ -175,3 +175,20 @@ func Failure(kind transport.Kind, id uint32, e *status.Error) *transport.Message
 	m.Header = metadata.Of(transport.HeaderError, string(text))
 	return m
 }
+
+// Hold keeps the connection from being idle until Release, for exchanges that the Tracker is not told of one by one, and
+// reports whether they may begin: not on a connection that is being drained.
+func (t *Tracker) Hold() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writing++
+	return !t.draining
+}
+
+// Release ends a Hold.
+func (t *Tracker) Release() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.writing--
+	t.settle()
+}

@@ -9,8 +9,16 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
-// keepStorage is the largest body, in bytes, whose storage is kept for the next message.
-const keepStorage = 4 * MaxBody
+// Large is the size of a body, in bytes, from which on its storage is lent by the Store.
+const Large = 16 << 10
+
+// Store lends storage for large bodies, so that a connection at rest holds none.
+type Store interface {
+	// Body gives storage of any size, empty.
+	Body() []byte
+	// Keep takes storage back.
+	Keep([]byte)
+}
 
 // Assembler puts messages together from the bytes of a connection, in whatever pieces they come. It does no I/O. What it
 // holds is bounded by MaxPartial messages of the limit, and grows only with the bytes that came. Not for concurrent use.
@@ -19,6 +27,7 @@ type Assembler struct {
 	Clock time.Duration
 
 	limit int // bytes of a message's body
+	store Store
 
 	head  [HeaderSize]byte
 	n     int // bytes of head that are there
@@ -45,13 +54,13 @@ type partial struct {
 }
 
 // NewAssembler returns an Assembler of messages whose bodies have at most limit bytes.
-func NewAssembler(limit int) *Assembler { return &Assembler{limit: limit} }
+func NewAssembler(limit int, store Store) *Assembler { return &Assembler{limit: limit, store: store} }
 
 // Feed takes bytes from the front of data, until a message is complete, and says how many it took. Call Take before
 // the next Feed where complete is true. After an error, which wraps transport.ErrProtocol, the Assembler is of no
 // further use.
 func (a *Assembler) Feed(data []byte) (n int, complete bool, err error) {
-	for n < len(data) {
+	for n < len(data) || a.Ready() {
 		if a.n < HeaderSize {
 			if a.n == 0 {
 				a.began = a.Clock
@@ -103,6 +112,10 @@ func (a *Assembler) begin() error {
 	}
 	a.spare = nil
 	*p = partial{kind: h.Kind, id: h.ID, timeout: h.Timeout, began: a.began, section: int(h.Section), header: p.header[:0], body: p.body[:0]}
+	if h.Body >= Large && cap(p.body) < int(h.Body) {
+		a.store.Keep(p.body)
+		p.body = a.store.Body()
+	}
 	a.cur = p
 	return nil
 }
@@ -117,17 +130,45 @@ func (a *Assembler) payload(data []byte) int {
 	}
 	body := min(a.left-n-p.section, len(data)-n)
 	if !p.over && len(p.body)+body > a.limit {
+		a.store.Keep(p.body)
 		p.over, p.body = true, nil // what is skipped is not held
 	}
 	if !p.over {
-		if len(p.body)+body > cap(p.body) {
-			// Doubled, where append would add a quarter: a large body is copied twice on its way, not five times.
-			p.body = slices.Grow(p.body, max(body, len(p.body)))
-		}
+		a.grow(p, body)
 		p.body = append(p.body, data[n:n+body]...)
 	}
 	a.left -= n + body
 	return n + body
+}
+
+// grow makes room for n more bytes of p's body.
+func (a *Assembler) grow(p *partial, n int) {
+	if len(p.body)+n <= cap(p.body) {
+		return
+	}
+	// Doubled, where append would add a quarter: a large body is copied twice on its way, not five times.
+	old := p.body
+	p.body = append(make([]byte, 0, len(old)+max(n, len(old))), old...)
+	a.store.Keep(old)
+}
+
+// Space gives where the next bytes of a body may be read to, at most the rest of its frame; nothing where no body is being
+// read, or where there is no storage in proportion to what has come. Filled must follow a read.
+func (a *Assembler) Space() []byte {
+	p := a.cur
+	if a.n < HeaderSize || p == nil || p.section > 0 || p.over || len(p.body)+a.left > a.limit {
+		return nil
+	}
+	if a.left <= len(p.body) {
+		a.grow(p, a.left)
+	}
+	return p.body[len(p.body):min(len(p.body)+a.left, cap(p.body))]
+}
+
+// Filled takes n bytes that were read to the front of Space. The message may be complete then: Feed tells.
+func (a *Assembler) Filled(n int) {
+	a.cur.body = a.cur.body[:len(a.cur.body)+n]
+	a.left -= n
 }
 
 // end finishes a frame whose payload is there, and says whether it completes a message.
@@ -162,8 +203,9 @@ func (a *Assembler) Take(m *transport.Message) error {
 	a.done, a.spare = nil, p
 	header, body := m.Header[:0], m.Body[:0]
 	*m = transport.Message{Kind: p.kind, ID: p.id, Timeout: Duration(p.timeout), Header: p.header, Body: p.body}
-	if cap(body) > keepStorage {
-		body = nil // a connection that once had a large message does not hold on to it
+	if cap(body) >= Large {
+		a.store.Keep(body)
+		body = nil
 	}
 	p.header, p.body = header, body
 	if p.over {
@@ -187,3 +229,6 @@ func (a *Assembler) Oldest() time.Duration {
 	}
 	return oldest
 }
+
+// Ready reports whether a frame has been filled, by Filled, that Feed has not finished.
+func (a *Assembler) Ready() bool { return a.n == HeaderSize && a.left == 0 && a.cur != nil }

@@ -13,6 +13,18 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 )
 
+// store lends nothing, and spoils what it gets: it may be used by others from then on.
+type store struct{}
+
+func (store) Body() []byte { return nil }
+
+func (store) Keep(b []byte) {
+	b = b[:cap(b)]
+	for i := range b {
+		b[i] = 0xee
+	}
+}
+
 // wire gives a frame as it stands on the wire.
 func wire(h frame.Header, section, body []byte) []byte {
 	h.Section, h.Body = uint16(len(section)), uint32(len(body))
@@ -58,7 +70,7 @@ func TestDocumentedFrame(t *testing.T) {
 	t.Parallel()
 	data := []byte{0, 0, 0, 0x0f, 0, 0, 0, 1, 0, 0x39, 1, 0, 0, 0x0f, 0x42, 0x40}
 	data = append(data, "\x0emicro-endpoint\x00\x09Say.Hello\x0ccontent-type\x00\x10application/json{\"name\":\"John\"}"...)
-	got, err := feed(frame.NewAssembler(100), data, len(data))
+	got, err := feed(frame.NewAssembler(100, store{}), data, len(data))
 	if err != nil || len(got) != 1 {
 		t.Fatalf("%d messages, %v", len(got), err)
 	}
@@ -128,7 +140,7 @@ func TestAssemble(t *testing.T) {
 	add(transport.Call, 1, frame.Cont, nil, big[2*frame.MaxBody:])
 	add(transport.Call, 3, 0, nil, nil)
 	for _, step := range []int{1, 7, 16, 4096, len(data)} {
-		got, err := feed(frame.NewAssembler(len(big)), data, step)
+		got, err := feed(frame.NewAssembler(len(big), store{}), data, step)
 		if err != nil || len(got) != 4 {
 			t.Fatalf("in pieces of %d: %d messages, %v", step, len(got), err)
 		}
@@ -158,7 +170,7 @@ func TestRefusedSequences(t *testing.T) {
 		"broken metadata":      wire(frame.Header{Kind: transport.Call, ID: 1}, []byte{9, 'x'}, nil),
 		"upper-case metadata":  wire(frame.Header{Kind: transport.Call, ID: 1}, []byte{1, 'X', 0, 0}, nil),
 	} {
-		if _, err := feed(frame.NewAssembler(1000), data, 5); !errors.Is(err, transport.ErrProtocol) {
+		if _, err := feed(frame.NewAssembler(1000, store{}), data, 5); !errors.Is(err, transport.ErrProtocol) {
 			t.Errorf("%s: %v, want ErrProtocol", name, err)
 		}
 	}
@@ -166,7 +178,7 @@ func TestRefusedSequences(t *testing.T) {
 
 func TestOverLimit(t *testing.T) {
 	t.Parallel()
-	a := frame.NewAssembler(100)
+	a := frame.NewAssembler(100, store{})
 	md := metadata.Of("k", "v")
 	data := wire(frame.Header{Kind: transport.Call, ID: 5, Flags: frame.More}, md, make([]byte, 60))
 	data = append(data, wire(frame.Header{Kind: transport.Call, ID: 5, Flags: frame.Cont}, nil, make([]byte, 41))...)
@@ -195,7 +207,7 @@ func TestOverLimit(t *testing.T) {
 
 func TestOldest(t *testing.T) {
 	t.Parallel()
-	a := frame.NewAssembler(1000)
+	a := frame.NewAssembler(1000, store{})
 	step := func(clock time.Duration, data []byte) {
 		a.Clock = clock
 		if _, _, err := a.Feed(data); err != nil {
@@ -234,7 +246,7 @@ func FuzzAssembler(f *testing.F) {
 		const limit = 64
 		step = max(1, step&0xff)
 		all := func(step int) (got []transport.Message, failed string) {
-			a := frame.NewAssembler(limit)
+			a := frame.NewAssembler(limit, store{})
 			for rest := data; len(rest) > 0; {
 				n, complete, err := a.Feed(rest[:min(step, len(rest))])
 				if err != nil {
@@ -282,7 +294,7 @@ func TestMemoryGrowsWithBytes(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	promise := frame.Header{Kind: transport.Call, ID: 1, Body: frame.MaxBody, Section: frame.MaxSection}.Append(nil)
 	for i := range many {
-		many[i] = frame.NewAssembler(4 << 20)
+		many[i] = frame.NewAssembler(4<<20, store{})
 		if _, _, err := many[i].Feed(promise); err != nil {
 			t.Fatal(err)
 		}

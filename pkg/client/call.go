@@ -1,0 +1,179 @@
+package client
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cb02dfca/micro/internal/callctx"
+)
+
+// keepBody is the largest body, in bytes, whose storage is kept for the next call.
+const keepBody = 4 << 20
+
+// call is the record of a call: its options, what middleware is shown, and storage. Records are used again, so that a
+// call allocates nothing; one that somebody may still be using is left to the garbage collector.
+type call struct {
+	client   *Client
+	opts     callOptions
+	req      Request          // what middleware gets
+	ctx      *callctx.Context // what middleware gets in place of the caller's; nil where there is none of the call's own
+	start    int64            // as callctx.Now counts
+	deadline int64
+	body     []byte // storage of the encoded request
+	first    trial
+
+	// state tells the record's users apart: in its upper half how often it has been used, so that a Request kept from an
+	// earlier call is known; then whether first is taken, and how many goroutines are inside the innermost Invoker.
+	state atomic.Uint64
+}
+
+const (
+	taken      = 1 << 31
+	generation = 32 // bits below it
+)
+
+// calls gives the records of a client.
+type calls struct {
+	pool  sync.Pool // of *call
+	slabs sync.Pool // of *callctx.Slab
+	lanes atomic.Uint32
+}
+
+func (c *calls) init(cl *Client) {
+	c.pool.New = func() any { return newCall(cl, c.lanes.Add(1)) }
+	c.slabs.New = func() any { return new(callctx.Slab) }
+}
+
+// newCall makes a record whose calls go over a lane of the pool.
+func newCall(cl *Client, lane uint32) *call {
+	return &call{client: cl, opts: defaultCall(), deadline: callctx.Never, first: trial{place: place{lane: lane}}}
+}
+
+// bound gives a context that ends with ctx or at the deadline. Whoever asks for it ends it.
+func (c *calls) bound(ctx context.Context, deadline int64) *callctx.Context {
+	s := c.slabs.Get().(*callctx.Slab)
+	bounded := s.New(ctx, deadline, nil)
+	c.slabs.Put(s)
+	return bounded
+}
+
+// begin takes a record for a call with options.
+func (c *Client) begin(opts []CallOption) *call {
+	k := c.calls.pool.Get().(*call)
+	for _, opt := range opts {
+		opt(&k.opts)
+	}
+	return k
+}
+
+// end gives a record back, unless a middleware has left a goroutine that is using it.
+func (c *Client) end(k *call) {
+	state := k.state.Load()
+	if state&(taken-1) != 0 {
+		return
+	}
+	if next := (state>>generation + 1) << generation; len(c.middleware) > 0 && !k.state.CompareAndSwap(state, next) {
+		return
+	}
+	k.opts, k.req, k.ctx, k.deadline = defaultCall(), Request{}, nil, callctx.Never
+	if k.first.lent || cap(k.body) > keepBody {
+		k.body = nil
+	}
+	k.first.clear()
+	c.calls.pool.Put(k)
+}
+
+// sign makes the record found by req.
+func (k *call) sign(req *Request) {
+	req.call, req.generation = k, uint32(k.state.Load()>>generation)
+}
+
+// enter gives the trial for a run of the innermost Invoker: the record's own to the first, and a new one to others, which
+// leaves the Response of the first as it is. It gives nil where the call has ended. Without nil the caller calls leave.
+func (k *call) enter(gen uint32) *trial {
+	fresh := uint64(gen) << generation
+	if k.state.CompareAndSwap(fresh, fresh|taken|1) {
+		return &k.first
+	}
+	for {
+		state := k.state.Load()
+		if state>>generation != uint64(gen) {
+			return nil
+		}
+		if k.state.CompareAndSwap(state, state+1) {
+			return &trial{place: place{lane: k.client.calls.lanes.Add(1)}}
+		}
+	}
+}
+
+func (k *call) leave() { k.state.Add(^uint64(0)) }
+
+// limit starts the call's time.
+func (k *call) limit() {
+	k.start = callctx.Now()
+	if k.req.Stream {
+		return // its Timeout begins with its opening
+	}
+	timeout := k.opts.timeout
+	if timeout == 0 {
+		timeout = k.client.timeout
+	}
+	k.deadline = k.start + int64(timeout)
+	if k.deadline < k.start {
+		k.deadline = callctx.Never
+	}
+}
+
+// run makes the call where there is no middleware. The answer is in k.first; show fills its Response, too.
+func (k *call) run(ctx context.Context, show bool) error {
+	k.limit()
+	t := &k.first
+	t.begin(k, &k.req, show)
+	t.ctx, t.deadline, t.now = ctx, k.deadline, k.start
+	return t.run()
+}
+
+// invoke makes the call through the middleware.
+func (k *call) invoke(ctx context.Context) (*Response, error) {
+	if len(k.client.middleware) == 0 {
+		if err := k.run(ctx, true); err != nil {
+			return nil, err
+		}
+		return &k.first.rsp, nil
+	}
+	k.limit()
+	k.sign(&k.req)
+	if k.deadline == callctx.Never {
+		return k.client.chain(ctx, &k.req)
+	}
+	k.ctx = k.client.calls.bound(ctx, k.deadline)
+	defer k.ctx.End(context.Canceled)
+	return k.client.chain(k.ctx, &k.req)
+}
+
+// innermost is the Invoker that middleware wraps.
+func (c *Client) innermost(ctx context.Context, req *Request) (*Response, error) {
+	var t *trial
+	k := req.call
+	if k != nil {
+		t = k.enter(req.generation)
+	}
+	if t == nil { // a Request that a middleware made
+		k = newCall(c, 0)
+		k.start = callctx.Now()
+		t = k.enter(0)
+	}
+	t.begin(k, req, true)
+	t.ctx, t.deadline, t.now = ctx, callctx.Never, 0
+	if own, ok := ctx.(*callctx.Context); ok && own == k.ctx {
+		// What it adds to its parent is the deadline. A connection keeps that by itself, at less cost than by waiting for a context.
+		t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own
+	}
+	err := t.run()
+	k.leave()
+	if err != nil {
+		return nil, err
+	}
+	return &t.rsp, nil
+}

@@ -1,0 +1,52 @@
+package link
+
+import (
+	"sync"
+
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+)
+
+// The sizes of the buffers that are lent. A connection at rest holds none.
+const (
+	chunkSize  = 128 << 10 // what is gathered for one write
+	readSize   = 128 << 10 // what is read at a time: a whole frame with its header and metadata, wherever it begins
+	littleSize = 4 << 10   // of a connection that must hold a buffer while it waits: one over TLS
+)
+
+// Buffers lends storage to many connections: buffers, and the records of calls. The zero value is not ready: call
+// NewBuffers.
+type Buffers struct{ chunks, reads, little, bodies, boxes, calls, desks sync.Pool }
+
+// NewBuffers returns a lender of storage.
+func NewBuffers() *Buffers {
+	b := new(Buffers)
+	for pool, size := range map[*sync.Pool]int{&b.chunks: chunkSize, &b.reads: readSize, &b.little: littleSize} {
+		pool.New = func() any { b := make([]byte, size); return &b }
+	}
+	b.bodies.New = func() any { return new([]byte) }
+	b.boxes.New = b.bodies.New
+	b.calls.New = func() any { return &call{answer: make(chan error, 1)} }
+	b.desks.New = func() any { return new(desk) }
+	return b
+}
+
+var _ frame.Store = (*Buffers)(nil)
+
+// Body gives storage of a large body, empty; it may be any, and none.
+func (b *Buffers) Body() []byte {
+	box := b.bodies.Get().(*[]byte)
+	body := *box
+	*box = nil
+	b.boxes.Put(box)
+	return body[:0]
+}
+
+// Keep takes storage back that is worth while.
+func (b *Buffers) Keep(body []byte) {
+	if cap(body) < frame.Large {
+		return
+	}
+	box := b.boxes.Get().(*[]byte)
+	*box = body[:0]
+	b.bodies.Put(box)
+}

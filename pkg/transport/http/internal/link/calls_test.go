@@ -1,0 +1,419 @@
+package link_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/metadata"
+	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
+)
+
+// call makes a call with that body and gives the answer's.
+func call(ctx context.Context, c *link.Conn, body string, timeout time.Duration) (string, error) {
+	var rsp transport.Message
+	err := c.Call(ctx, &transport.Message{Timeout: timeout, Header: callHeader, Body: []byte(body)}, &rsp)
+	return string(rsp.Body), err
+}
+
+// TestAnswersAreTheirCallers: whatever the sizes, and whoever gives up, each caller gets the answer to its own call.
+func TestAnswersAreTheirCallers(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []transport.PaceMode{transport.PaceAdaptive, transport.PaceInline, transport.PaceGoroutine} {
+		client, _ := served(t, router(echo, mode))
+		var wg sync.WaitGroup
+		for caller := range 32 {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(1, uint64(caller)))
+				var rsp transport.Message
+				for n := range 100 {
+					size := 8 + r.IntN(64)
+					switch r.IntN(20) {
+					case 0:
+						size = 8 + r.IntN(200<<10)
+					case 1:
+						size = 8 + r.IntN(64<<10)
+					}
+					body := bytes.Repeat([]byte{byte(caller)}, size)
+					binary.BigEndian.PutUint64(body, uint64(caller)<<32|uint64(n))
+					ctx, stop := context.WithCancel(context.Background())
+					patient := r.IntN(10) > 0
+					if !patient {
+						go stop()
+					}
+					err := client.Call(ctx, &transport.Message{Timeout: time.Minute, Header: callHeader, Body: body}, &rsp)
+					stop()
+					switch {
+					case err != nil && (patient || !errors.Is(err, context.Canceled)):
+						t.Errorf("call %d of caller %d: %v", n, caller, err)
+						return
+					case err == nil && !bytes.Equal(rsp.Body, body):
+						t.Errorf("call %d of caller %d got another answer, of %d bytes", n, caller, len(rsp.Body))
+						return
+					case err == nil && !bytes.Equal(rsp.Header, contentType):
+						t.Errorf("header %q", rsp.Header)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+// gatekeeper is a handler that blocks calls of the body "wait" until it is let go, and echoes others.
+type gatekeeper struct {
+	gate  chan struct{}
+	ended chan error // how the contexts of calls that waited ended
+}
+
+func newGatekeeper() *gatekeeper {
+	return &gatekeeper{gate: make(chan struct{}), ended: make(chan error, 100)}
+}
+
+func (g *gatekeeper) serve(ctx context.Context, req, rsp *transport.Message) {
+	if string(req.Body) == "wait" {
+		select {
+		case <-g.gate:
+		case <-ctx.Done():
+			g.ended <- ctx.Err()
+		}
+	}
+	echo(ctx, req, rsp)
+}
+
+// TestBlockedHandler: the calls behind one that blocks are answered, in every mode.
+func TestBlockedHandler(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []transport.PaceMode{transport.PaceAdaptive, transport.PaceInline, transport.PaceGoroutine} {
+		g := newGatekeeper()
+		client, _ := served(t, router(g.serve, mode))
+		blocked := make(chan error, 8)
+		for range cap(blocked) {
+			go func() {
+				_, err := call(context.Background(), client, "wait", time.Minute)
+				blocked <- err
+			}()
+		}
+		for range 100 {
+			if got, err := call(context.Background(), client, "x", time.Minute); err != nil || got != "x" {
+				t.Fatalf("mode %d: a call beside blocked ones: %q, %v", mode, got, err)
+			}
+		}
+		close(g.gate)
+		for range cap(blocked) {
+			if err := <-blocked; err != nil {
+				t.Errorf("mode %d: a call that was blocked: %v", mode, err)
+			}
+		}
+	}
+}
+
+// TestGivenUp: a caller that stops waiting is let go at once, the handler's context ends, and the connection lives on.
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	for _, others := range []int{0, 1} { // a caller that reads by itself, and one that does not
+		for name, test := range map[string]struct {
+			timeout time.Duration
+			ctx     func() (context.Context, context.CancelFunc)
+			want    error
+		}{
+			"by its timeout":     {20 * time.Millisecond, func() (context.Context, context.CancelFunc) { return context.WithCancel(context.Background()) }, context.DeadlineExceeded},
+			"by its own timeout": {20 * time.Millisecond, func() (context.Context, context.CancelFunc) { return context.Background(), func() {} }, context.DeadlineExceeded},
+			"by a deadline": {0, func() (context.Context, context.CancelFunc) {
+				return context.WithTimeout(context.Background(), 20*time.Millisecond)
+			}, context.DeadlineExceeded},
+			"by cancelling": {0, func() (context.Context, context.CancelFunc) {
+				ctx, stop := context.WithCancel(context.Background())
+				time.AfterFunc(20*time.Millisecond, stop)
+				return ctx, stop
+			}, context.Canceled},
+		} {
+			g := newGatekeeper()
+			// The handler's own time is none, so that it is the caller who ends the call.
+			route := &transport.Route{Serve: g.serve, Pace: transport.NewPace(transport.PaceAdaptive), Timeout: func(time.Duration) time.Duration { return 0 }}
+			client, _ := served(t, func(metadata.MD) *transport.Route { return route })
+			var wg sync.WaitGroup
+			for range others {
+				wg.Go(func() {
+					if _, err := call(context.Background(), client, "wait", time.Minute); err != nil {
+						t.Errorf("the call beside: %v", err)
+					}
+				})
+			}
+			ctx, stop := test.ctx()
+			_, err := call(ctx, client, "wait", test.timeout)
+			stop()
+			if !errors.Is(err, test.want) || transport.NotSent(err) {
+				t.Errorf("%s, beside %d: %v, want %v", name, others, err, test.want)
+			}
+			<-g.ended
+			if got, err := call(context.Background(), client, "x", time.Minute); err != nil || got != "x" {
+				t.Errorf("%s, beside %d: the next call: %q, %v", name, others, got, err)
+			}
+			close(g.gate)
+			wg.Wait()
+		}
+	}
+}
+
+// TestServerGone: what was not sent says so, the rest does not.
+func TestServerGone(t *testing.T) {
+	t.Parallel()
+	g := newGatekeeper()
+	client, server := served(t, router(g.serve, transport.PaceAdaptive))
+	if _, err := call(context.Background(), client, "x", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	under := make(chan error, 1)
+	go func() {
+		_, err := call(context.Background(), client, "wait", time.Minute)
+		under <- err
+	}()
+	for range 3 {
+		if _, err := call(context.Background(), client, "x", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Close()
+	if err := <-under; err == nil || transport.NotSent(err) {
+		t.Errorf("the call under way: %v, want an error that does not say that it was not sent", err)
+	}
+	if _, err := call(context.Background(), client, "x", time.Minute); !transport.NotSent(err) {
+		t.Errorf("the next call: %v, want ErrNotSent", err)
+	}
+	if client.Usable() {
+		t.Error("the connection is still usable")
+	}
+}
+
+// TestServerGoneUnread: the end of a connection that nobody reads is noticed before the next call is sent.
+func TestServerGoneUnread(t *testing.T) {
+	t.Parallel()
+	client, server := served(t, router(echo, transport.PaceAdaptive))
+	for range 10 {
+		if _, err := call(context.Background(), client, "x", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Close()
+	time.Sleep(time.Millisecond) // longer than a connection may go unread; the end of it has arrived, as this is one machine
+	if _, err := call(context.Background(), client, "x", time.Minute); !transport.NotSent(err) {
+		t.Errorf("the next call: %v, want ErrNotSent", err)
+	}
+}
+
+// TestDrain: what is under way is answered, what comes later is not sent, and both sides close.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []transport.PaceMode{transport.PaceAdaptive, transport.PaceGoroutine} {
+		g := newGatekeeper()
+		client, server := served(t, router(g.serve, mode))
+		under := make(chan error, 1)
+		go func() {
+			_, err := call(context.Background(), client, "wait", time.Minute)
+			under <- err
+		}()
+		for range 3 {
+			if _, err := call(context.Background(), client, "x", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}
+		drained := make(chan struct{})
+		go func() { server.Drain(context.Background()); close(drained) }()
+		for client.Usable() {
+			time.Sleep(time.Millisecond) // until GoAway has come
+		}
+		if _, err := call(context.Background(), client, "x", time.Minute); !transport.NotSent(err) {
+			t.Errorf("a call after GoAway: %v, want ErrNotSent", err)
+		}
+		close(g.gate)
+		if err := <-under; err != nil {
+			t.Errorf("the call under way: %v", err)
+		}
+		<-drained
+		<-client.Done()
+	}
+}
+
+// TestBothWrite: calls and answers of 4 MiB, 64 at a time, on one connection: each side has more to write than the
+// other takes, and neither waits for the other for ever.
+func TestBothWrite(t *testing.T) {
+	t.Parallel()
+	for mode, size := range map[transport.PaceMode]int{transport.PaceAdaptive: 4 << 20, transport.PaceGoroutine: 1 << 20} {
+		client, _ := served(t, router(echo, mode))
+		body := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+		var wg sync.WaitGroup
+		for range 64 {
+			wg.Go(func() {
+				var rsp transport.Message
+				err := client.Call(context.Background(), &transport.Message{Timeout: time.Minute, Header: callHeader, Body: body}, &rsp)
+				if err != nil || !bytes.Equal(rsp.Body, body) {
+					t.Errorf("%d bytes, %v", len(rsp.Body), err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+// TestNested: A's handlers call B, and B's call A, on the same connections, 64 at a time.
+func TestNested(t *testing.T) {
+	t.Parallel()
+	var toA, toB *link.Conn
+	forward := func(to **link.Conn) func(context.Context, *transport.Message, *transport.Message) {
+		return func(ctx context.Context, req, rsp *transport.Message) {
+			depth := req.Body[0]
+			if depth > 0 {
+				var in transport.Message
+				out := transport.Message{Header: callHeader, Body: append([]byte{depth - 1}, req.Body[1:]...)}
+				if err := (*to).Call(ctx, &out, &in); err != nil {
+					t.Error(err)
+				}
+				rsp.Body = append(rsp.Body, in.Body...)
+				return
+			}
+			rsp.Body = append(rsp.Body, req.Body...)
+		}
+	}
+	toB, _ = served(t, router(forward(&toA), transport.PaceAdaptive))
+	toA, _ = served(t, router(forward(&toB), transport.PaceAdaptive))
+	var wg sync.WaitGroup
+	for caller := range 64 {
+		wg.Go(func() {
+			for range 5 {
+				got, err := call(context.Background(), toB, string([]byte{3, byte(caller)}), time.Minute)
+				if err != nil || got != string([]byte{0, byte(caller)}) {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestKept: what a handler keeps of a call stays as it was, whatever comes after it.
+func TestKept(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []transport.PaceMode{transport.PaceAdaptive, transport.PaceGoroutine} {
+		var keepers sync.WaitGroup
+		over := make(chan struct{})
+		keep := func(ctx context.Context, req, rsp *transport.Message) {
+			mine := string(req.Body)
+			md := metadata.Incoming(ctx)
+			keepers.Go(func() {
+				for {
+					select {
+					case <-over:
+						<-ctx.Done()
+						if !errors.Is(ctx.Err(), context.Canceled) {
+							t.Errorf("the context that was kept: %v", ctx.Err())
+						}
+						return
+					default:
+					}
+					_, _ = ctx.Deadline()
+					_ = ctx.Err()
+					if got := metadata.Incoming(ctx).Get("n"); got != mine || md.Get("n") != mine {
+						t.Errorf("metadata of call %s became that of %s", mine, got)
+						return
+					}
+				}
+			})
+			echo(ctx, req, rsp)
+		}
+		client, _ := served(t, router(keep, mode))
+		for n := range 12 {
+			body := []byte{byte('0' + n/10), byte('0' + n%10)}
+			var rsp transport.Message
+			req := &transport.Message{Timeout: time.Minute, Body: body, Header: metadata.Of(transport.HeaderEndpoint, "Say.Hello", "n", string(body))}
+			if err := client.Call(context.Background(), req, &rsp); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(over)
+		keepers.Wait()
+	}
+}
+
+// TestSilentServer: a server that is there and does not answer a ping costs its calls 13 seconds, and no more.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		client := link.New(near, nil, options(), nil, false)
+		start := time.Now()
+		_, err := call(context.Background(), client, "x", time.Minute)
+		if err == nil || transport.NotSent(err) || !strings.Contains(err.Error(), "silent") {
+			t.Fatalf("Call: %v, want that the server is silent", err)
+		}
+		if took := time.Since(start).Round(time.Second); took != 13*time.Second {
+			t.Fatalf("Call took %s, want 13s", took)
+		}
+		client.Close()
+		far.Close()
+	})
+}
+
+// TestWrongAnswers: what fits no call ends the connection.
+func TestWrongAnswers(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]frame.Header{
+		"never called": {Kind: transport.Reply, ID: 99},
+		"id 0":         {Kind: transport.Reply},
+		"of a stream":  {Kind: transport.Data, ID: 1},
+		"a call":       {Kind: transport.Call, ID: 1},
+	} {
+		c, s := sockets(t)
+		client := link.New(c, c, options(), nil, false)
+		go func() {
+			if _, err := io.ReadFull(s, make([]byte, frame.HeaderSize)); err == nil {
+				_, _ = s.Write(h.Append(nil))
+			}
+		}()
+		if _, err := call(context.Background(), client, "x", time.Minute); !errors.Is(err, transport.ErrProtocol) || transport.NotSent(err) {
+			t.Errorf("%s: %v, want ErrProtocol", name, err)
+		}
+		client.Close()
+		s.Close()
+	}
+}
+
+// TestCloseIdle: a connection is closed when no call is under way, and only then.
+func TestCloseIdle(t *testing.T) {
+	t.Parallel()
+	g := newGatekeeper()
+	client, _ := served(t, router(g.serve, transport.PaceAdaptive))
+	under := make(chan error, 1)
+	go func() {
+		_, err := call(context.Background(), client, "wait", time.Minute)
+		under <- err
+	}()
+	for range 3 {
+		if _, err := call(context.Background(), client, "x", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if client.CloseIdle() {
+		t.Error("closed under a call")
+	}
+	close(g.gate)
+	if err := <-under; err != nil {
+		t.Error(err)
+	}
+	if !client.CloseIdle() || client.Usable() {
+		t.Error("not closed without calls")
+	}
+}

@@ -1,0 +1,26 @@
+//go:build unix && !linux
+
+package link
+
+import (
+	"errors"
+	"syscall"
+)
+
+// writeRaw writes what the system takes at once. It is what RawConn.Write calls; true tells it not to wait.
+func (w *writer) writeRaw(fd uintptr) bool {
+	for {
+		n, err := syscall.Write(int(fd), w.batch[0].data)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EAGAIN):
+			w.fault = errWouldBlock
+		case err != nil:
+			w.fault = err
+		case !w.wrote(n):
+			continue
+		}
+		return true
+	}
+}

@@ -1,0 +1,378 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/callctx"
+	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+)
+
+// What may wait to be written. Beyond it, whoever has more waits, and the peer's slowness is felt where it belongs.
+const (
+	maxQueued = 256 << 10 // of whole messages
+	maxParts  = 96 << 10  // of messages that are cut: small ones pass between their frames, and wait for no more than this
+)
+
+// writer gathers the frames of all goroutines, and writes what has gathered in one go: flat combining. Whoever finds
+// nobody writing does it, for all. It never waits for the peer: what the system does not take at once is left to a
+// goroutine that lives as long as there is something left. So neither a reader nor a call with a deadline gets stuck.
+type writer struct {
+	c *Conn
+
+	mu     sync.Mutex
+	chunks []chunk // filled one after the other
+	queued int     // bytes in them
+	put    int64   // bytes that were ever added
+	taken  int64   // of these, the ones that the system may have
+	busy   bool    // somebody writes
+	err    error
+	room   chan struct{} // closed when there is room again; nil where nobody waits
+
+	// Of whoever writes.
+	batch []chunk // what is not written
+	vec   [][]byte
+	fault error // of one try to write
+	write func(fd uintptr) bool
+}
+
+// chunk is a piece of what is to be written: a buffer that frames are copied to, or a long body that was given away.
+type chunk struct {
+	data []byte
+	from *[]byte    // the buffer that data lies in
+	to   *sync.Pool // where it goes when it has been written; nil: nowhere
+}
+
+// largeBody is the size of a body, in bytes, from which on it is worth while not to copy it: one that was given away is
+// written from where it lies, and one that is read is read to where it stays.
+const largeBody = frame.Large
+
+// payload is the body of a frame, or a part of one. A large one is copied unless it is lent, or given away.
+type payload struct {
+	data []byte
+	lent bool    // it stays as it is until it has been written
+	gift *[]byte // where it lies: other storage is there afterwards
+}
+
+// span is where something lies in the bytes that a connection sends, from its beginning on.
+type span struct{ begin, end int64 }
+
+// add appends a frame, and reports whether the caller has to flush, and where in the connection's bytes the frame is. limit
+// is how much may wait already; full says that it is passed, and that nothing was added.
+func (w *writer) add(h frame.Header, section []byte, body payload, limit int) (at span, lead, full bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.err != nil:
+		return at, false, false, w.err
+	case w.queued > limit:
+		return at, false, true, nil
+	}
+	last := w.space(frame.HeaderSize)
+	last.data = h.Append(last.data)
+	w.copy(section)
+	switch {
+	case len(body.data) < largeBody:
+		w.copy(body.data)
+	case body.gift != nil:
+		w.adopt(body.data, body.gift)
+	case body.lent:
+		w.chunks = append(w.chunks, chunk{data: body.data})
+	default:
+		w.copy(body.data)
+	}
+	n := frame.HeaderSize + len(section) + len(body.data)
+	at = span{w.put, w.put + int64(n)}
+	w.queued += n
+	w.put = at.end
+	lead = !w.busy
+	w.busy = true
+	return at, lead, false, nil
+}
+
+// space gives the last chunk, with room for n more bytes.
+func (w *writer) space(n int) *chunk {
+	if k := len(w.chunks); k > 0 {
+		if last := &w.chunks[k-1]; last.to == &w.c.o.Buffers.chunks && cap(last.data)-len(last.data) >= n {
+			return last
+		}
+	}
+	pool := &w.c.o.Buffers.chunks
+	b := pool.Get().(*[]byte)
+	w.chunks = append(w.chunks, chunk{data: (*b)[:0], from: b, to: pool})
+	return &w.chunks[len(w.chunks)-1]
+}
+
+func (w *writer) copy(data []byte) {
+	for len(data) > 0 {
+		last := w.space(1)
+		n := min(len(data), cap(last.data)-len(last.data))
+		last.data = append(last.data, data[:n]...)
+		data = data[n:]
+	}
+}
+
+// adopt makes a body a chunk of its own.
+func (w *writer) adopt(body []byte, gift *[]byte) {
+	pool := &w.c.o.Buffers.bodies
+	next := pool.Get().(*[]byte)
+	*gift, *next = *next, *gift
+	w.chunks = append(w.chunks, chunk{data: body, from: next, to: pool})
+}
+
+// flush writes what is there, for the caller that was told to lead. With more of them around, others get to run first
+// where that adds to what is written: a write costs the same for one frame and for fifty.
+func (w *writer) flush(more bool) {
+	if more {
+		runtime.Gosched()
+	}
+	if w.c.raw == nil || !w.drainNow() {
+		if !w.c.later(w.drain) {
+			w.stop(w.c.err)
+		}
+	}
+}
+
+// handOver has what is there written by a goroutine of its own, while the caller goes on.
+func (w *writer) handOver() {
+	if !w.c.later(w.drain) {
+		w.stop(w.c.err)
+	}
+}
+
+// take makes what has gathered the batch to write; false, and the writer at rest, where that is nothing.
+func (w *writer) take() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.chunks) == 0 || w.err != nil {
+		w.busy = false
+		return false
+	}
+	w.batch, w.chunks = w.chunks, w.batch[:0]
+	w.taken = w.put
+	return true
+}
+
+// vector gives the batch as the system takes it.
+func (w *writer) vector() [][]byte {
+	w.vec = w.vec[:0]
+	for _, c := range w.batch {
+		w.vec = append(w.vec, c.data)
+	}
+	return w.vec
+}
+
+// wrote notes that n bytes of the batch have left, and reports whether that was all.
+func (w *writer) wrote(n int) bool {
+	done := 0
+	for left := n; done < len(w.batch); done++ {
+		c := &w.batch[done]
+		if left < len(c.data) {
+			c.data = c.data[left:]
+			break
+		}
+		left -= len(c.data)
+		if c.to != nil {
+			*c.from = (*c.from)[:0]
+			c.to.Put(c.from)
+		}
+	}
+	w.batch = slices.Delete(w.batch, 0, done)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queued -= n
+	if w.room != nil && w.queued <= maxParts/2 {
+		close(w.room)
+		w.room = nil
+	}
+	return len(w.batch) == 0
+}
+
+// drainNow writes until nothing is left, and reports whether it could without waiting.
+func (w *writer) drainNow() bool {
+	for len(w.batch) > 0 || w.take() {
+		w.fault = nil
+		if err := w.c.raw.Write(w.write); err != nil {
+			w.fault = err
+		}
+		switch {
+		case errors.Is(w.fault, errWouldBlock):
+			return false
+		case w.fault != nil:
+			w.broken(w.fault)
+			return true
+		}
+	}
+	return true
+}
+
+// drain writes until nothing is left, waiting for the peer.
+func (w *writer) drain() {
+	limited := false
+	for len(w.batch) > 0 || w.take() {
+		err := w.c.nc.SetWriteDeadline(time.Now().Add(w.c.o.WriteTimeout))
+		limited = true
+		for err == nil {
+			var n int
+			if n, err = w.c.nc.Write(w.batch[0].data); w.wrote(n) {
+				break
+			}
+		}
+		if err != nil {
+			w.broken(err)
+			return
+		}
+	}
+	if limited {
+		_ = w.c.nc.SetWriteDeadline(time.Time{}) // of a connection that has ended it does not matter
+	}
+}
+
+// broken ends the connection because a write failed.
+func (w *writer) broken(err error) {
+	w.mu.Lock()
+	w.taken = w.put - int64(w.queued) // nobody else writes: it is known what has left
+	w.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the peer has read nothing for %s", w.c.o.WriteTimeout)
+	}
+	err = w.c.fail(fmt.Errorf("transport/http: send to %s: %w", w.c.RemoteAddr(), err))
+	w.stop(err)
+}
+
+// stop gives up what is left of the batch, for the one who writes.
+func (w *writer) stop(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.batch, w.vec, w.busy = nil, nil, false
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// fail makes add fail from now on.
+func (w *writer) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.chunks = nil
+	if w.room != nil {
+		close(w.room)
+		w.room = nil
+	}
+}
+
+// idle reports whether nothing waits to be written.
+func (w *writer) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queued == 0
+}
+
+// through reports whether all of at has left.
+func (w *writer) through(at span) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.put-int64(w.queued) >= at.end
+}
+
+// unsent reports whether it is certain that no byte of at has left. It is asked after the connection's end.
+func (w *writer) unsent(at span) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return at.begin >= w.taken
+}
+
+// patience is how long somebody waits: until ctx ends, or a time on callctx's clock.
+type patience struct {
+	ctx   context.Context
+	until int64
+}
+
+// await waits until there is room, the connection ends, or the patience does.
+func (w *writer) await(p patience) error {
+	w.mu.Lock()
+	if w.err != nil {
+		defer w.mu.Unlock()
+		return w.err
+	}
+	if w.queued <= maxParts/2 {
+		w.mu.Unlock()
+		return nil
+	}
+	if w.room == nil {
+		w.room = make(chan struct{})
+	}
+	room := w.room
+	w.mu.Unlock()
+	return p.await(room)
+}
+
+// await waits for event.
+func (p patience) await(event <-chan struct{}) error {
+	var late <-chan time.Time
+	if p.until != never {
+		t := time.NewTimer(time.Duration(p.until - callctx.Now()))
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-event:
+		return nil
+	case <-late:
+		return context.DeadlineExceeded
+	case <-p.ctx.Done():
+		return p.ctx.Err()
+	}
+}
+
+// send adds a message of one frame, waiting for room, and has it written. It gives its place in the connection's bytes. An
+// error says that nothing of it was or will be written.
+func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) (span, error) {
+	h := head(m, len(body.data), 0)
+	for {
+		at, lead, full, err := c.w.add(h, m.Header, body, maxQueued)
+		switch {
+		case err != nil:
+			return at, c.notSent(err)
+		case !full && !lead:
+			return at, nil
+		case !full:
+			c.push(how)
+			return at, nil
+		}
+		if err := c.w.await(p); err != nil {
+			return at, c.notSent(err)
+		}
+	}
+}
+
+// manner is how a frame is to leave.
+type manner uint8
+
+const (
+	alone   manner = iota // at once
+	crowded               // at once, but others may have something to add
+	flowing               // soon: its sender has more to do than to wait
+	held                  // by whoever comes next, and that is certain
+)
+
+// push has what was added written.
+func (c *Conn) push(how manner) {
+	switch how {
+	case alone, crowded:
+		c.w.flush(how == crowded)
+	case flowing:
+		c.w.handOver()
+	case held:
+	}
+}
