@@ -5,6 +5,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ var (
 	ErrInvalid = errors.New("broker: invalid")
 	// ErrUnavailable: the broker, the registry it stands on, or (in a Delivery) the subscriber cannot be reached.
 	ErrUnavailable = errors.New("broker: unavailable")
-	// ErrBusy: the subscription runs as many handlers as it may, and refused the message unhandled.
+	// ErrBusy: the subscription runs as many handlers as it may, or too much waits for it; the message was not handled.
 	ErrBusy = errors.New("broker: subscriber is busy")
 	// ErrClosed: the broker or the subscription was closed.
 	ErrClosed = errors.New("broker: closed")
@@ -55,15 +56,20 @@ type Message struct {
 	// Header is metadata; its content-type names the body's codec. The keys micro-topic and micro-id are the carrier's
 	// own, and refused.
 	Header metadata.MD
-	// Body is the encoded value. A handler may keep it.
+	// Body is the encoded value.
 	Body []byte
 }
 
 // Handler handles a message. nil acknowledges it. It may run concurrently with itself, as often as Concurrency says.
-// ctx ends at the subscription's timeout, and when the subscription is closed.
+// ctx ends at the subscription's timeout, or up to a hundredth of it sooner, and when the subscription is closed; after the
+// handler has returned it may end at any time.
+//
+// m and its Body are the handler's own: it may keep them, unless it was subscribed with Reuse, and change them. The bytes of its Header may be those of other messages
+// too, so they are not to be changed in place. Messages that came together share their storage, some 200 KiB: who keeps few
+// of many copies those.
 type Handler func(ctx context.Context, m *Message) error
 
-// Delivery is what became of a message at one subscriber.
+// Delivery is what became of a message at one subscriber, or of several that fared alike there.
 type Delivery struct {
 	// Subscriber is the node, or another name by which the subscriber is known.
 	Subscriber string
@@ -71,34 +77,65 @@ type Delivery struct {
 	Queue string
 	// Err is nil where the handler returned nil; else what it returned, ErrBusy, a timeout, or why it was not reached.
 	Err error
+	// First and Last are the numbers of the messages, in the order in which Publish was given them, from 0. Both belong
+	// to the entry: with one message they are 0.
+	First, Last int
 }
 
-// Report tells what became of a message.
+// Report tells what became of the messages of one Publish.
 type Report struct {
-	// ID is the message's.
+	// ID is the message's; with several, the first one's.
 	ID string
-	// Deliveries has one entry for each subscriber without a queue and for each queue. A broker that hands messages to
-	// a server of its own, and cannot know, leaves it nil.
+	// IDs are those of all messages, in the order of Publish.
+	IDs []string
+	// Deliveries has for each subscriber without a queue and for each queue one entry for each run of messages that fared
+	// alike: a single one where all did. The entries of a subscriber are in the order of the messages. A broker that hands
+	// messages to a server of its own, and cannot know, leaves it nil.
 	Deliveries []Delivery
 }
 
-// Delivered counts the subscribers that acknowledged.
+// Delivered counts the acknowledgements: one for each message at each subscriber.
 func (r Report) Delivered() int {
 	n := 0
 	for _, d := range r.Deliveries {
 		if d.Err == nil {
-			n++
+			n += d.Last - d.First + 1
 		}
 	}
 	return n
+}
+
+// Of gives the report of message i alone.
+func (r Report) Of(i int) Report {
+	one := Report{ID: r.ID}
+	if i < len(r.IDs) {
+		one.ID = r.IDs[i]
+	}
+	one.IDs = []string{one.ID}
+	if r.Deliveries != nil {
+		one.Deliveries = []Delivery{}
+	}
+	for _, d := range r.Deliveries {
+		if d.First <= i && i <= d.Last {
+			d.First, d.Last = 0, 0
+			one.Deliveries = append(one.Deliveries, d)
+		}
+	}
+	return one
 }
 
 // Err joins the errors of the deliveries; nil where all acknowledged, or nobody listened.
 func (r Report) Err() error {
 	var errs []error
 	for _, d := range r.Deliveries {
-		if d.Err != nil {
+		switch {
+		case d.Err == nil:
+		case len(r.IDs) < 2:
 			errs = append(errs, fmt.Errorf("subscriber %s: %w", d.Subscriber, d.Err))
+		case d.First == d.Last:
+			errs = append(errs, fmt.Errorf("subscriber %s, message %d: %w", d.Subscriber, d.First, d.Err))
+		default:
+			errs = append(errs, fmt.Errorf("subscriber %s, messages %d to %d: %w", d.Subscriber, d.First, d.Last, d.Err))
 		}
 	}
 	return errors.Join(errs...)
@@ -106,15 +143,19 @@ func (r Report) Err() error {
 
 // Broker carries messages. Its methods may be called concurrently.
 type Broker interface {
-	// Publish hands m over. With a broker that reaches subscribers itself it returns when each has handled the message,
-	// refused it, or run out of time, and tells which in the Report; with one that stands between, when that one has
-	// confirmed it. An error means that m was not published, or that it is not known; a subscriber's failure is not an
-	// error of Publish but of its Delivery. Nobody listening is no error. Nothing is delivered again unless the publisher
-	// asks for it by publishing again. m is not retained.
+	// Publish hands the messages over, which may be for different topics. With a broker that reaches subscribers itself it
+	// returns when each has handled them, refused them, or run out of time, and tells which in the Report; with one that
+	// stands between, when that one has confirmed them. An error means that none was published, or that it is not known; a
+	// subscriber's failure is not an error of Publish but of its Delivery. Nobody listening is no error. Nothing is
+	// delivered again unless the publisher asks for it by publishing again. A slow subscriber holds up Publish's return, not
+	// what the others get. When ctx ends, messages that no handler has
+	// begun may be left unhandled; their Delivery tells. The messages are not retained once Publish has returned.
 	//
-	// Messages that are published at the same time may be handled in any order, and at the same time. A publisher that needs an
-	// order publishes the next message when Publish has returned; with a broker that stands between, Concurrency(1) as well.
-	Publish(ctx context.Context, m *Message) (Report, error)
+	// A subscription with Concurrency(1) handles the messages that one Publish gives it in their order, one after the
+	// other. Others begin them in their order, as a rule, and may handle several at the same time. Messages of Publishes at
+	// the same time are handled in any order. Who needs an order among those publishes when the earlier one has returned;
+	// with a broker that stands between, Concurrency(1) as well.
+	Publish(ctx context.Context, m ...*Message) (Report, error)
 	// Subscribe calls h for each message of topic from now on. When it returns, publishers find the subscription.
 	Subscribe(ctx context.Context, topic string, h Handler, opts ...SubscribeOption) (Subscription, error)
 	io.Closer
@@ -133,6 +174,7 @@ type SubscribeOptions struct {
 	Queue       string
 	Concurrency int
 	Timeout     time.Duration
+	Reuse       bool
 }
 
 // SubscribeOption changes how a subscription behaves.
@@ -143,8 +185,9 @@ func Queue(name string) SubscribeOption {
 	return func(o *SubscribeOptions) { o.Queue = name }
 }
 
-// Concurrency bounds how many handlers the subscription runs at once; the next message is refused with ErrBusy. Default
-// DefaultConcurrency.
+// Concurrency bounds how many handlers the subscription runs at once. What is published beyond it waits a few
+// milliseconds for a handler to return, and is refused with ErrBusy then; messages of one Publish wait for each other.
+// Default DefaultConcurrency.
 func Concurrency(n int) SubscribeOption {
 	return func(o *SubscribeOptions) { o.Concurrency = n }
 }
@@ -152,6 +195,12 @@ func Concurrency(n int) SubscribeOption {
 // Timeout bounds one handler's run. Default DefaultTimeout.
 func Timeout(d time.Duration) SubscribeOption {
 	return func(o *SubscribeOptions) { o.Timeout = d }
+}
+
+// Reuse says that the handler keeps nothing of a message, but its ID and Topic, once it has returned: its storage is then
+// used for later ones, where the backend can. Default: a handler may keep messages.
+func Reuse() SubscribeOption {
+	return func(o *SubscribeOptions) { o.Reuse = true }
 }
 
 // ReadOptions gives what opts say over the defaults, or an error that wraps ErrInvalid. Backends call it.
@@ -220,6 +269,27 @@ func CheckMessage(m *Message, limit int) error {
 		if !utf8.ValidString(value) {
 			return fmt.Errorf("%w: header %q is no UTF-8", ErrInvalid, key)
 		}
+	}
+	return nil
+}
+
+// CheckMessages is CheckMessage for each of ms, of which there must be one at least. The error tells which is not valid.
+func CheckMessages(ms []*Message, limit int) error {
+	if len(ms) == 0 {
+		return fmt.Errorf("%w: no message", ErrInvalid)
+	}
+	var last *Message // whose topic and header were looked at
+	for i, m := range ms {
+		if last != nil && m != nil && m.ID == "" && len(m.Body) <= limit && m.Topic == last.Topic && bytes.Equal(m.Header, last.Header) {
+			continue
+		}
+		if err := CheckMessage(m, limit); err != nil {
+			if len(ms) > 1 {
+				err = fmt.Errorf("message %d of %d: %w", i, len(ms), err)
+			}
+			return err
+		}
+		last = m
 	}
 	return nil
 }

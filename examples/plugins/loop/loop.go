@@ -83,30 +83,43 @@ func (b *Broker) Subscribe(ctx context.Context, topic string, h broker.Handler, 
 	return s, nil
 }
 
-// Publish implements broker.Broker.
-func (b *Broker) Publish(ctx context.Context, m *broker.Message) (broker.Report, error) {
-	if err := broker.CheckMessage(m, broker.MaxMessage); err != nil {
+// Publish implements broker.Broker. A subscription gets its messages one after the other.
+func (b *Broker) Publish(ctx context.Context, ms ...*broker.Message) (broker.Report, error) {
+	if err := broker.CheckMessages(ms, broker.MaxMessage); err != nil {
 		return broker.Report{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return broker.Report{}, err
 	}
-	targets, err := b.targets(m.Topic)
-	if err != nil {
-		return broker.Report{}, err
-	}
-	id := m.ID
-	if id == "" {
-		id = rand.Text()
+	ids := make([]string, len(ms))
+	numbers := map[*subscription][]int{} // of the messages that it gets
+	for i, m := range ms {
+		if ids[i] = m.ID; m.ID == "" {
+			ids[i] = rand.Text()
+		}
+		targets, err := b.targets(m.Topic)
+		if err != nil {
+			return broker.Report{}, err
+		}
+		for _, s := range targets {
+			numbers[s] = append(numbers[s], i)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, broker.DefaultTimeout)
 	defer cancel()
-	report := broker.Report{ID: id, Deliveries: make([]broker.Delivery, len(targets))}
+	report := broker.Report{ID: ids[0], IDs: ids, Deliveries: []broker.Delivery{}}
 	var all sync.WaitGroup
-	for i, s := range targets {
-		own := &broker.Message{Topic: m.Topic, ID: id, Header: m.Header.Clone(), Body: append([]byte(nil), m.Body...)}
+	var mu sync.Mutex
+	for s, list := range numbers {
 		all.Go(func() {
-			report.Deliveries[i] = broker.Delivery{Subscriber: s.name, Queue: s.Queue(), Err: s.deliver(ctx, own)}
+			for _, i := range list {
+				m := ms[i]
+				own := &broker.Message{Topic: m.Topic, ID: ids[i], Header: m.Header.Clone(), Body: append([]byte(nil), m.Body...)}
+				d := broker.Delivery{Subscriber: s.name, Queue: s.Queue(), Err: s.deliver(ctx, own), First: i, Last: i}
+				mu.Lock()
+				report.Deliveries = append(report.Deliveries, d)
+				mu.Unlock()
+			}
 		})
 	}
 	all.Wait()
@@ -140,6 +153,9 @@ func (b *Broker) targets(topic string) ([]*subscription, error) {
 
 // deliver runs the handler, and returns when it has returned, or when nobody waits for it any longer: it runs on then.
 func (s *subscription) deliver(ctx context.Context, m *broker.Message) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case s.slots <- struct{}{}:
 	default:
@@ -157,9 +173,10 @@ func (s *subscription) deliver(ctx context.Context, m *broker.Message) error {
 	result := make(chan error, 1)
 	go func() {
 		defer s.running.Done()
-		defer func() { <-s.slots }()
 		defer cancel()
-		result <- s.run(own, m)
+		err := s.run(own, m)
+		<-s.slots // before the publisher knows, so that its next message finds the place
+		result <- err
 	}()
 	select {
 	case err := <-result:

@@ -37,6 +37,8 @@ type Capabilities struct {
 	Reroute bool
 	// Status: a handler's *status.Error reaches the Report with its code and detail.
 	Status bool
+	// Parallel: the messages of one Publish are handled at the same time where handlers are slow, as many as may run.
+	Parallel bool
 	// Several: brokers that were opened on one system reach each other's subscribers.
 	Several bool
 }
@@ -71,6 +73,18 @@ func Run(t *testing.T, h Harness) {
 		{"refusing member", h.Can.Report && h.Can.Reroute && h.Can.Status, testRefusingMember},
 		{"failing member", h.Can.Report, testFailingMember},
 		{"several brokers", h.Can.Several, testSeveral},
+		{"several messages", true, testMessages},
+		{"several messages of several topics", true, testTopics},
+		{"several messages in order", true, testOrder},
+		{"several messages to queues", true, testMessagesToQueues},
+		{"several messages, one invalid", true, testOneInvalid},
+		{"several messages, some fail", h.Can.Report, testSomeFail},
+		{"several messages, acknowledged when handled", h.Can.Report, testAcknowledged},
+		{"several messages, slow subscriber", h.Can.Report, testMessagesSlow},
+		{"several messages, one hangs", h.Can.Report, testOneHangs},
+		{"several messages, slow handlers", h.Can.Report && h.Can.Parallel, testSlowHandlers},
+		{"several messages, refusing member", h.Can.Report && h.Can.Reroute && h.Can.Status, testSomeRefused},
+		{"several messages, closed in the midst", h.Can.Report, testClosedInTheMidst},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -186,8 +200,8 @@ func publish(t *testing.T, b broker.Broker, m *broker.Message) broker.Report {
 	if err != nil {
 		t.Fatalf("Publish(%s): %v", m.Topic, err)
 	}
-	if r.ID == "" || m.ID != "" && r.ID != m.ID {
-		t.Errorf("the report's id is %q, the message's %q", r.ID, m.ID)
+	if r.ID == "" || m.ID != "" && r.ID != m.ID || len(r.IDs) != 1 || r.IDs[0] != r.ID {
+		t.Errorf("the report's id is %q of %q, the message's %q", r.ID, r.IDs, m.ID)
 	}
 	return r
 }

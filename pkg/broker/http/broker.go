@@ -1,13 +1,12 @@
 // Package http is the default broker. It has no server: each subscriber stands in the registry with its topic, and a
-// publisher posts the message to each of them over HTTP, in the form of go-micro v2 to v6, so that both may publish to
-// the other.
+// publisher sends the message to each of them: in batches, over a connection of frames, to those that say that they take
+// them; to others by a POST for each message, in the form of go-micro v2 to v6, so that both may publish to the other.
 //
 // Publish returns when each subscriber has answered. What is promised: a message is handled at most once by each
 // subscriber, and by one member of each queue; another member is tried as long as it is certain that none has handled
 // it. The Report has the outcome of each. Nothing is stored: who is away misses the message, and the publisher who wants
-// it delivered again publishes it again. Messages of one publisher, who waits for each Publish, are handled in their order;
-// those that are published at the same time in any. Subscribers of go-micro always answer 200, so that their Delivery says no more
-// than that the message arrived.
+// it delivered again publishes it again. The order is that of [broker.Broker]. Subscribers of go-micro always answer 200, so
+// that their Delivery says no more than that the message arrived.
 //
 // Other processes find a subscriber as fast as their registry's Watch tells them of it.
 package http
@@ -19,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -29,6 +29,8 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/broker/internal/delivery"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/transport"
+	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 )
 
 // Defaults of Options.
@@ -67,6 +69,9 @@ type Options struct {
 	Parallel int
 	// MaxConns bounds the connections of the broker's own listener. Default DefaultMaxConns.
 	MaxConns int
+	// Transport is what batches go over, and what the broker's own listener is opened with, which has to be a Mux. Default:
+	// one of package transport/http, with DialTimeout, MaxConns and ReadTimeout.
+	Transport transport.Transport
 	// Metadata is added to that of the subscriptions' nodes; it cannot replace the keys that go-micro reads.
 	Metadata map[string]string
 	// Logger gets failing handlers, refused deliveries and the registry's failures. Default: none.
@@ -102,18 +107,27 @@ func fill[T comparable](field *T, value T) {
 
 // Broker publishes and subscribes over HTTP.
 type Broker struct {
-	registry registry.Registry
-	options  Options
-	gate     *delivery.Gate
-	found    *directory
-	client   *http.Client
+	registry  registry.Registry
+	options   Options
+	gate      *delivery.Gate
+	found     *directory
+	client    *http.Client
+	transport transport.Transport
+	series    *delivery.Series
 
 	listening sync.Mutex // one opens the listener
 	listener  io.Closer  // the broker's own; nil with Attach
 	address   string     // what the registry is told; empty before Attach or the first Subscribe
+	batches   bool       // calls arrive at that address too
 
-	mu   sync.Mutex
-	subs map[string]*subscription
+	mu     sync.Mutex
+	subs   map[string]*subscription
+	untold map[string]*subscription // those that are registered, and that the watch has not been seen to tell of
+
+	sending  sync.WaitGroup // goroutines that send batches
+	guard    sync.Mutex     // of the below
+	lanes    map[laneKey]*lane
+	sweeping *time.Timer
 }
 
 // New gives a broker over reg, which stays the caller's to close, after the broker.
@@ -125,15 +139,38 @@ func New(reg registry.Registry, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Transport == nil {
+		if o.Transport, err = newTransport(o); err != nil {
+			return nil, fmt.Errorf("%w: the http broker's transport: %w", broker.ErrInvalid, err)
+		}
+	}
 	gate := delivery.NewGate()
-	return &Broker{
-		registry: reg,
-		options:  o,
-		gate:     gate,
-		found:    newDirectory(gate.Context(), reg, o.Logger),
-		client:   newClient(o),
-		subs:     map[string]*subscription{},
-	}, nil
+	b := &Broker{
+		registry:  reg,
+		options:   o,
+		gate:      gate,
+		found:     newDirectory(gate.Context(), reg, o.Logger),
+		client:    newClient(o),
+		transport: o.Transport,
+		series:    delivery.NewSeries(),
+		subs:      map[string]*subscription{},
+		untold:    map[string]*subscription{},
+		lanes:     map[laneKey]*lane{},
+	}
+	b.sweeping = time.AfterFunc(time.Hour, b.sweep)
+	b.sweeping.Stop()
+	return b, nil
+}
+
+// newTransport makes the default of Options.Transport.
+func newTransport(o Options) (transport.Transport, error) {
+	to := transporthttp.Options{
+		DialTimeout: o.DialTimeout, MaxConns: o.MaxConns, BodyIdle: min(o.ReadTimeout, 10*time.Second), BodyTimeout: o.ReadTimeout, Logger: o.Logger,
+	}
+	if host, _, err := net.SplitHostPort(o.Announce); err == nil {
+		to.AllowedHosts = []string{host}
+	}
+	return transporthttp.New(to)
 }
 
 // Open gives an opener for a set, whose brokers stand on reg. The URL's host, where it has one, is Options.Address; the
@@ -191,6 +228,7 @@ func (b *Broker) Close() error {
 		errs = append(errs, b.listener.Close())
 		b.listener = nil
 	}
+	b.closeLanes()
 	b.found.wait()
 	b.client.CloseIdleConnections()
 	return errors.Join(errs...)

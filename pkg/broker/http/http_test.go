@@ -45,19 +45,19 @@ func TestSuite(t *testing.T) {
 						return b
 					}
 				},
-				Can: brokertest.Capabilities{Report: true, Busy: true, Reroute: true, Status: true, Several: true},
+				Can: brokertest.Capabilities{Report: true, Busy: true, Reroute: true, Status: true, Parallel: !attach, Several: true},
 			})
 		})
 	}
 }
 
-func newRegistry(t *testing.T) *memory.Registry {
+func newRegistry(t testing.TB) *memory.Registry {
 	reg := memory.New()
 	t.Cleanup(func() { _ = reg.Close() })
 	return reg
 }
 
-func newBroker(t *testing.T, reg registry.Registry, o http.Options) *http.Broker {
+func newBroker(t testing.TB, reg registry.Registry, o http.Options) *http.Broker {
 	t.Helper()
 	b, err := http.New(reg, o)
 	if err != nil {

@@ -48,7 +48,7 @@ func TestNode(t *testing.T) {
 			version = "ff.http.broadcast"
 		}
 		want := registry.Node{ID: n.ID, Service: "micro.http.broker", Version: version, Address: n.Address, Metadata: map[string]string{
-			"broker": "http", "secure": "false", "topic": test.topic, "ack": "true", "zone": "a", "started": n.Metadata["started"],
+			"broker": "http", "secure": "false", "topic": test.topic, "ack": "true", "frames": "true", "zone": "a", "started": n.Metadata["started"],
 		}}
 		if began, err := time.Parse(time.RFC3339, n.Metadata["started"]); err != nil || time.Since(began) > time.Minute {
 			t.Errorf("started %q", n.Metadata["started"])

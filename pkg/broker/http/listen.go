@@ -2,29 +2,25 @@ package http
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
-	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
-// Limits of the broker's own listener, beside Options.MaxConns.
-const (
-	readHeaderTimeout = 5 * time.Second
-	keepAlive         = 60 * time.Second
-	maxHeader         = 32 << 10
-	shutdownTime      = 500 * time.Millisecond // for connections that have sent nothing; the handlers have returned by then
-)
+// shutdownTime is how long the broker's own listener waits for connections when it is closed: the handlers have returned
+// by then.
+const shutdownTime = 500 * time.Millisecond
 
 // Mux is a listener that serves HTTP requests beside what it is there for: that of the http transport, so that a
 // service's subscriptions stand on its own port.
@@ -34,6 +30,14 @@ type Mux interface {
 	HandleHTTP(match func(*http.Request) bool, h http.Handler)
 	// Addr is the address that a peer dials.
 	Addr() string
+}
+
+// CallMux is a Mux on which calls arrive too: then batches of messages do, beside those that are posted.
+type CallMux interface {
+	Mux
+	// HandleCalls gives the calls whose header has the key micro-subscription to route. It is called once, before any
+	// call comes. Routes limit themselves how much runs at a time.
+	HandleCalls(route transport.Router)
 }
 
 // Attach makes the broker receive on m instead of a listener of its own. It comes before the first Subscribe. The error
@@ -54,6 +58,10 @@ func (b *Broker) Attach(m Mux) error {
 		return err
 	}
 	m.HandleHTTP(isDelivery, http.HandlerFunc(b.receive))
+	if cm, ok := m.(CallMux); ok {
+		cm.HandleCalls(b.route)
+		b.batches = true
+	}
 	b.address = address
 	return nil
 }
@@ -65,19 +73,21 @@ func (b *Broker) listen(ctx context.Context) (string, error) {
 	if b.address != "" {
 		return b.address, nil
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", b.options.Address)
+	l, err := b.transport.Listen(ctx, b.options.Address)
 	if err != nil {
 		return "", fmt.Errorf("%w: the http broker cannot listen: %w", broker.ErrUnavailable, err)
 	}
-	address, err := announced(b.options.Announce, l.Addr().String())
-	if err != nil {
-		_ = l.Close() // nobody has met it
-		return "", err
+	mux, ok := l.(Mux)
+	if !ok {
+		return "", errors.Join(fmt.Errorf("%w: the http broker cannot receive messages on a %T: give it another transport, or Attach it", broker.ErrInvalid, l), l.Close())
 	}
-	checked := hostcheck.Wrap(http.HandlerFunc(b.receive), hostcheck.Options{Address: l.Addr().String(), AllowedHosts: []string{address}})
-	b.listener = serve(netutil.LimitListener(l, b.options.MaxConns), checked, b.options.Logger)
-	b.address = address
+	address, err := announced(b.options.Announce, l.Addr())
+	if err != nil {
+		return "", errors.Join(err, l.Close())
+	}
+	mux.HandleHTTP(func(r *http.Request) bool { return r.Header.Get("Upgrade") == "" }, http.HandlerFunc(b.receive))
+	b.listener = serve(l, b.route)
+	b.address, b.batches = address, true
 	return address, nil
 }
 
@@ -103,39 +113,79 @@ func announced(announce, bound string) (string, error) {
 	return address, nil
 }
 
-// server is the broker's own listener.
+// server is the broker's own listener, and the connections on which batches come.
 type server struct {
-	http    *http.Server
-	serving sync.WaitGroup
+	listener transport.Listener
+	serving  sync.WaitGroup
+
+	mu     sync.Mutex
+	conns  map[transport.Conn]struct{}
+	closed bool
 }
 
-func serve(l net.Listener, h http.Handler, log *slog.Logger) io.Closer {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	s := &server{http: &http.Server{
-		Handler:           h,
-		Protocols:         &protocols,
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       keepAlive,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}}
+func serve(l transport.Listener, route transport.Router) io.Closer {
+	s := &server{listener: l, conns: map[transport.Conn]struct{}{}}
 	s.serving.Go(func() {
-		if err := s.http.Serve(l); err != nil && err != http.ErrServerClosed {
-			log.Error("broker: the listener failed", "err", err)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if u, ok := c.(transport.UnaryServer); ok && s.add(c) {
+				s.serving.Go(func() {
+					defer s.remove(c)
+					_ = u.ServeCalls(context.Background(), func(header metadata.MD) *transport.Route {
+						if _, ok := header.Bytes(mdSubscription); !ok {
+							return nowhere
+						}
+						return route(header)
+					})
+				})
+				continue
+			}
+			_ = c.Close() // the peer finds that it is not served
 		}
 	})
 	return s
+}
+
+// nowhere answers calls that are no batches.
+var nowhere = &transport.Route{Serve: func(_ context.Context, _, rsp *transport.Message) {
+	e := status.Refuse(status.NotFound, "this is a broker, which takes messages alone")
+	e.ID = errorID
+	fail(rsp, e)
+}}
+
+func (s *server) add(c transport.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.conns[c] = struct{}{}
+	}
+	return !s.closed
+}
+
+func (s *server) remove(c transport.Conn) {
+	_ = c.Close() // nobody sends on it any more
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
 }
 
 // Close frees the address, gives answers that are being written a moment, and breaks what is left.
 func (s *server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = s.http.Close()
+	if sh, ok := s.listener.(transport.Shutdowner); ok {
+		_ = sh.Shutdown(ctx) // its error says that the moment is over
 	}
+	err := s.listener.Close()
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close() // what was on it was given its moment
+	}
+	s.mu.Unlock()
 	s.serving.Wait()
 	if err != nil {
 		return fmt.Errorf("broker: closing the listener: %w", err)

@@ -116,7 +116,10 @@ func (b *Broker) deliver(w http.ResponseWriter, r *http.Request, s *subscription
 		return
 	}
 	// Not r's context: the handler is neither ended nor left unanswered for a publisher that goes away.
-	out := s.receiver.Deliver(context.Background(), m)
+	out := delivery.Outcome{}
+	if outs, _ := s.receiver.Deliver(context.Background(), []broker.Message{*m}); outs != nil {
+		out = outs[0]
+	}
 	switch {
 	case out.Err == nil:
 		w.Header().Set(headerAck, s.node.ID)
@@ -142,9 +145,18 @@ func (b *Broker) refuse(w http.ResponseWriter, r *http.Request, e *status.Error)
 	answer(w, e)
 }
 
-// fail answers a handler's error, and logs it with what does not cross the wire.
+// fail answers a handler's error.
 func (b *Broker) fail(w http.ResponseWriter, s *subscription, id string, err error) {
+	answer(w, b.public(s, id, err, 1))
+}
+
+// public gives the form of a handler's error that the publisher gets, and logs what it does not. n messages share it, of
+// which id is the first's.
+func (b *Broker) public(s *subscription, id string, err error, n int) *status.Error {
 	log := b.options.Logger.With("topic", s.topic, "queue", s.queue, "message", id)
+	if n > 1 {
+		log = log.With("messages", n)
+	}
 	var p *delivery.Panic
 	if errors.As(err, &p) {
 		log.Error("broker: a handler panicked", "value", p.Value, "stack", string(p.Stack))
@@ -155,7 +167,7 @@ func (b *Broker) fail(w http.ResponseWriter, s *subscription, id string, err err
 	if len(e.Detail) > maxDetail {
 		e.Detail = strings.ToValidUTF8(e.Detail[:maxDetail], "") + "..."
 	}
-	answer(w, &e)
+	return &e
 }
 
 // answer sends e as HTTP status and JSON.

@@ -95,6 +95,11 @@ func (b *Broker) send(ctx context.Context, n registry.Node, body []byte, sending
 	return answered(n, resp)
 }
 
+// stranger is the outcome at a port that has gone to another program.
+func stranger(n registry.Node) delivery.Outcome {
+	return delivery.Outcome{Refused: true, Err: fmt.Errorf("%w: another program answers at %s", broker.ErrUnavailable, n.Address)}
+}
+
 func unreached(n registry.Node, err error) delivery.Outcome {
 	return delivery.Outcome{Refused: true, Err: fmt.Errorf("%w: nothing was sent to %s: %w", broker.ErrUnavailable, n.Address, err)}
 }
@@ -119,7 +124,7 @@ func failed(ctx context.Context, n registry.Node, err error) delivery.Outcome {
 func answered(n registry.Node, resp *http.Response) delivery.Outcome {
 	if resp.StatusCode >= 200 && resp.StatusCode <= 299 {
 		if n.Metadata[metaAck] == "true" && resp.Header.Get(headerAck) != n.ID {
-			return delivery.Outcome{Refused: true, Err: fmt.Errorf("%w: another program answers at %s", broker.ErrUnavailable, n.Address)}
+			return stranger(n)
 		}
 		return delivery.Outcome{}
 	}
@@ -134,7 +139,11 @@ func answered(n registry.Node, resp *http.Response) delivery.Outcome {
 		e.Remote = true
 		return delivery.Outcome{Err: e}
 	}
-	e := status.Parse(string(text))
+	return judge(status.Parse(string(text)))
+}
+
+// judge tells what an error object says of a message.
+func judge(e *status.Error) delivery.Outcome {
 	switch {
 	case e.ID == errorID && e.Refused && (e.Code == status.NotFound || e.Code == status.Unavailable):
 		return delivery.Outcome{Err: e, Refused: true, Gone: true}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/broker/internal/delivery"
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 )
 
@@ -20,7 +21,8 @@ const (
 	broadcast      = "ff.http.broadcast" // the version of a subscription without a queue
 	metaBrokerHTTP = "http"
 	metaSecure     = "secure"
-	metaAck        = "ack" // "true": the subscriber's answer tells what became of the message, and names its node in headerAck
+	metaFrames     = "frames" // "true": batches are taken at the node's address
+	metaAck        = "ack"    // "true": the subscriber's answer tells what became of the message, and names its node in headerAck
 )
 
 // headerAck is the header of an acknowledgement: the id of the node whose handler took the message. By it a publisher tells
@@ -37,10 +39,10 @@ type subscription struct {
 	broker   *Broker
 	topic    string
 	queue    string
+	reuse    bool
 	node     registry.Node
 	receiver *delivery.Receiver
-
-	announced bool // guarded by Broker.mu
+	ack      metadata.MD // the header of its replies to batches
 
 	cancel   context.CancelFunc // of renewing
 	renewing sync.WaitGroup
@@ -78,8 +80,9 @@ func (b *Broker) Subscribe(ctx context.Context, topic string, h broker.Handler, 
 	if err != nil {
 		return nil, err
 	}
-	s := &subscription{broker: b, topic: topic, queue: o.Queue, receiver: delivery.NewReceiver(h, o)}
+	s := &subscription{broker: b, topic: topic, queue: o.Queue, reuse: o.Reuse, receiver: delivery.NewReceiver(h, o)}
 	s.node = b.node(topic, o.Queue, address)
+	s.ack = metadata.Of(mdAck, s.node.ID)
 	b.mu.Lock()
 	b.subs[s.node.ID] = s
 	b.mu.Unlock()
@@ -89,7 +92,7 @@ func (b *Broker) Subscribe(ctx context.Context, topic string, h broker.Handler, 
 		return nil, err
 	}
 	b.mu.Lock()
-	s.announced = true
+	b.untold[s.node.ID] = s
 	b.mu.Unlock()
 	// Not b.gate's context: a broker that is closed takes its subscriptions back one by one.
 	renewing, cancel := context.WithCancel(context.WithoutCancel(inner))
@@ -113,6 +116,9 @@ func (b *Broker) node(topic, queue, address string) registry.Node {
 	n.Metadata[registry.MetaStarted] = time.Now().UTC().Format(time.RFC3339Nano)
 	n.Metadata[metaSecure] = "false"
 	n.Metadata[metaAck] = "true"
+	if b.batches {
+		n.Metadata[metaFrames] = "true"
+	}
 	return n
 }
 
@@ -187,4 +193,5 @@ func (b *Broker) forget(s *subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.subs, s.node.ID)
+	delete(b.untold, s.node.ID)
 }

@@ -3,13 +3,12 @@
 // Publish returns when each subscriber has handled the message. What is promised: each subscriber of the same [Broker], or
 // of a [Broker.View] of it, that stands when Publish is called gets the message at most once, and so does one member of
 // each queue, taken at random; another member is tried where that one is busy or refuses unhandled. The Report has the
-// errors as the handlers returned them. Nothing is stored, and nothing is delivered twice. Messages of one publisher, who
-// waits for each Publish, are handled in their order; those that are published at the same time in any.
+// errors as the handlers returned them. Nothing is stored, and nothing is delivered twice. The order is that of
+// [broker.Broker].
 package memory
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/url"
 	"slices"
@@ -32,11 +31,12 @@ type bus struct {
 	mu     sync.Mutex
 	topics map[string][]*subscription
 	count  int // of all subscriptions so far, to name them
+	series *delivery.Series
 }
 
 // New gives a broker without subscribers. Whoever makes it closes it.
 func New() *Broker {
-	return newView(&bus{topics: map[string][]*subscription{}})
+	return newView(&bus{topics: map[string][]*subscription{}, series: delivery.NewSeries()})
 }
 
 func newView(b *bus) *Broker { return &Broker{bus: b, gate: delivery.NewGate()} }
@@ -53,36 +53,45 @@ func Open(_ context.Context, u *url.URL) (broker.Broker, error) {
 	return New(), nil
 }
 
-// Publish runs the handlers, each with a copy of m, and returns when each is done or ctx has ended; handlers run on
-// then. A ctx without a deadline ends after broker.DefaultTimeout.
-func (b *Broker) Publish(ctx context.Context, m *broker.Message) (broker.Report, error) {
-	if err := broker.CheckMessage(m, broker.MaxMessage); err != nil {
+// Publish runs the handlers, each with copies of the messages, and returns when each is done or ctx has ended; handlers
+// that run go on then. A ctx without a deadline ends after broker.DefaultTimeout.
+func (b *Broker) Publish(ctx context.Context, ms ...*broker.Message) (broker.Report, error) {
+	if err := broker.CheckMessages(ms, broker.MaxMessage); err != nil {
 		return broker.Report{}, err
 	}
 	if err := ctx.Err(); err != nil {
-		return broker.Report{}, fmt.Errorf("broker: publish to %s: %w", m.Topic, err)
+		return broker.Report{}, fmt.Errorf("broker: publish to %s: %w", ms[0].Topic, err)
 	}
 	inner, leave, err := b.gate.Enter(ctx)
 	if err != nil {
 		return broker.Report{}, err
 	}
 	defer leave()
-	id := m.ID
-	if id == "" {
-		id = rand.Text()
-	}
+	ids := b.series.IDs(ms, b.series.Take(len(ms)))
+	deliveries, err := delivery.ByTopic(inner, ms, func(topic string, ms []*broker.Message, at delivery.Place) ([]delivery.Target, error) {
+		return b.targets(topic, ms, ids, at), nil
+	})
+	return broker.Report{ID: ids[0], IDs: ids, Deliveries: deliveries}, err
+}
+
+// targets gives who gets ms, which are for topic.
+func (b *bus) targets(topic string, ms []*broker.Message, ids []string, at delivery.Place) []delivery.Target {
 	b.mu.Lock()
-	subs := slices.Clone(b.topics[m.Topic])
+	subs := slices.Clone(b.topics[topic])
 	b.mu.Unlock()
 	members := make([]delivery.Member, len(subs))
 	for i, s := range subs {
-		members[i] = delivery.Member{ID: s.name, Send: func(ctx context.Context) delivery.Outcome {
-			own := &broker.Message{Topic: m.Topic, ID: id, Header: m.Header.Clone(), Body: append([]byte{}, m.Body...)}
-			return s.receiver.Deliver(ctx, own)
+		members[i] = delivery.Member{ID: s.name, Send: func(ctx context.Context, first, end int) []delivery.Outcome {
+			own := make([]broker.Message, end-first)
+			for j := range own {
+				m := ms[first+j]
+				own[j] = broker.Message{Topic: topic, ID: ids[at.Of(first+j)], Header: m.Header.Clone(), Body: append([]byte{}, m.Body...)}
+			}
+			outs, _ := s.receiver.Deliver(ctx, own)
+			return outs
 		}}
 	}
-	targets := delivery.Group(members, func(i int) string { return subs[i].options.Queue })
-	return broker.Report{ID: id, Deliveries: delivery.Fan(inner, targets)}, nil
+	return delivery.Group(members, func(i int) string { return subs[i].options.Queue })
 }
 
 // Subscribe is broker.Broker's; ctx has no part in it once it has returned.

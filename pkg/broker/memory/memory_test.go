@@ -30,7 +30,7 @@ func TestSuite(t *testing.T) {
 				return b
 			}
 		},
-		Can: brokertest.Capabilities{Report: true, Busy: true, Reroute: true, Status: true, Several: true},
+		Can: brokertest.Capabilities{Report: true, Busy: true, Reroute: true, Status: true, Parallel: true, Several: true},
 	})
 }
 
@@ -94,5 +94,39 @@ func TestOpen(t *testing.T) {
 	defer b.Close()
 	if _, err := memory.Open(t.Context(), &url.URL{Scheme: "memory", RawQuery: "size=1"}); err == nil {
 		t.Error("an unknown parameter was taken")
+	}
+}
+
+// A handler that ends its goroutine fails its message, and the others of the Publish are handled.
+func TestGoexitAmongSeveral(t *testing.T) {
+	t.Parallel()
+	b := memory.New()
+	defer b.Close()
+	h := func(_ context.Context, m *broker.Message) error {
+		if m.ID != "" && m.ID[0] == 'x' {
+			runtime.Goexit()
+		}
+		return nil
+	}
+	if _, err := b.Subscribe(t.Context(), "t", h, broker.Concurrency(1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range [][]int{{0}, {3, 4}, {9}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}} {
+		ms := make([]*broker.Message, 10)
+		for i := range ms {
+			ms[i] = &broker.Message{Topic: "t"}
+		}
+		for _, i := range at {
+			ms[i].ID = "x" + strings.Repeat("x", i)
+		}
+		r, err := b.Publish(t.Context(), ms...)
+		if err != nil || r.Delivered() != 10-len(at) {
+			t.Fatalf("%v: %d delivered, want %d: %v", err, r.Delivered(), 10-len(at), r.Err())
+		}
+		for _, i := range at {
+			if r.Of(i).Err() == nil {
+				t.Errorf("message %d was acknowledged", i)
+			}
+		}
 	}
 }
