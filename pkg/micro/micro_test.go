@@ -292,8 +292,8 @@ func TestPublish(t *testing.T) {
 		t.Errorf("got %q", name)
 	}
 	nodes, _ := reg.Get(t.Context(), registry.BrokerService)
-	if len(nodes) != 1 || nodes[0].Address != s.Node().Address {
-		t.Errorf("the subscription is not on the service's own port: %+v", nodes)
+	if len(nodes) != 1 || nodes[0].Address != s.Node().Address || nodes[0].Metadata["frames"] != "true" {
+		t.Errorf("the subscription is not on the service's own port, or takes no batches: %+v", nodes)
 	}
 	report, err = c.Publish(t.Context(), "user.created", map[string]int{"name": 3})
 	if err != nil || report.Delivered() != 0 || status.CodeOf(report.Err()) != status.InvalidArgument {

@@ -15,6 +15,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
@@ -77,7 +78,7 @@ func (r *run) up(ctx context.Context) error {
 		return errors.Join(err, l.Close())
 	}
 	if mux, ok := l.(brokerhttp.Mux); ok && r.attach != nil {
-		if err := r.attach(announcing{mux, node.Address}); err != nil {
+		if err := r.attach(announcing{mux, node.Address, r.Service.server}); err != nil {
 			return errors.Join(err, l.Close())
 		}
 	}
@@ -103,6 +104,12 @@ func (r *run) up(ctx context.Context) error {
 type announcing struct {
 	brokerhttp.Mux
 	address string
+	server  *server.Server
+}
+
+// HandleCalls implements brokerhttp.CallMux. What is wrong with a mount, Serve tells.
+func (a announcing) HandleCalls(route transport.Router) {
+	_ = a.server.Mount("micro-subscription", route)
 }
 
 func (a announcing) Addr() string { return a.address }

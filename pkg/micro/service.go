@@ -126,7 +126,11 @@ func (s *Service) buildDrivers() error {
 // openBroker opens the broker that the environment names, or the default. The HTTP broker receives on the service's own
 // port.
 func (s *Service) openBroker() error {
-	set := broker.Openers{"http": brokerhttp.Open(s.registry, brokerhttp.Options{Logger: s.logger})}
+	o := brokerhttp.Options{Logger: s.logger}
+	if t, ok := s.transport.(*transporthttp.Transport); ok {
+		o.Transport = t // the one with the service's limits
+	}
+	set := broker.Openers{"http": brokerhttp.Open(s.registry, o)}
 	for scheme, open := range s.brokers {
 		set[scheme] = open
 	}

@@ -55,6 +55,11 @@ type routes struct {
 
 // find is the transport.Router of all connections.
 func (r *serving) find(header metadata.MD) *transport.Route {
+	for key, mounted := range r.mounts {
+		if _, ok := header.Bytes(key); ok {
+			return mounted(header)
+		}
+	}
 	r.routes.mu.RLock()
 	route := r.routes.known[string(header)]
 	r.routes.mu.RUnlock()

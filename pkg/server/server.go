@@ -31,6 +31,7 @@ type Server struct {
 
 	mu            sync.Mutex
 	endpoints     map[string]*endpoint
+	mounts        map[string]transport.Router // by a key of the header; not changed since Serve
 	subscriptions []*Subscription
 	setup         error // what registrations refused, so that Serve fails even where nobody looked at their errors
 	serving       bool
@@ -183,6 +184,29 @@ func errIf(cond bool, text string) error {
 	if cond {
 		return errors.New(text)
 	}
+	return nil
+}
+
+// Mount gives the unary calls that come over frames and whose header has the key, one of the framework's, to route: they are not the
+// server's, and pass its middleware, limits and counters by. The HTTP broker receives its batches so. It comes before
+// Serve; a key that is not the framework's, or is mounted already, is refused.
+func (s *Server) Mount(key string, route transport.Router) error {
+	if !transport.Reserved(key) || route == nil {
+		return s.refuse(fmt.Errorf("server %s: Mount %q: want a header of the framework's, and a router", s.name, key))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving {
+		return fmt.Errorf("%w: mount of %q", ErrServing, key)
+	}
+	if _, taken := s.mounts[key]; taken {
+		s.setup = errors.Join(s.setup, fmt.Errorf("server %s: %q is mounted twice", s.name, key))
+		return s.setup
+	}
+	if s.mounts == nil {
+		s.mounts = map[string]transport.Router{}
+	}
+	s.mounts[key] = route
 	return nil
 }
 
