@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz bench measure picture golden clean
+.PHONY: help build test lint fuzz bench benchmarks measure picture golden clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,10 @@ lint: ## gofmt, go vet for three systems, staticcheck
 fuzz: ## Fuzz each parser for half a minute
 	scripts/fuzz 30s
 
-bench: ## Run the benchmarks
+bench: ## Measure calls beside other frameworks (an hour), and write docs/performance.md's tables and charts
+	cd bench && go run . -doc ../docs/performance.md -charts ../docs/bench
+
+benchmarks: ## Run the packages' benchmarks
 	go test -run '^$$' -bench . ./...
 
 measure: ## Measure sizes, start-up and discovery, and write docs/performance.md's tables

@@ -109,8 +109,8 @@ func build(dir string) ([]figure, error) {
 		budget          int64
 	}{
 		{"micro", ".", "`micro`", 20e6},
-		{"hello", "./internal/measure/hello", "a service with a typed handler", 10e6},
-		{"hellostruct", "./internal/measure/hellostruct", "a service with `Register(struct)`", 12e6},
+		{"hello", "./internal/measure/hello", "a service with a typed handler", 10.8e6},
+		{"hellostruct", "./internal/measure/hellostruct", "a service with `Register(struct)`", 12.5e6},
 	} {
 		path := filepath.Join(dir, b.name)
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, b.pkg)
