@@ -110,15 +110,15 @@ func run(peers map[string]Peer, role, name, text string, warm time.Duration, pro
 	if err := needFiles(max(c.Conns, c.Callers)); err != nil {
 		return err
 	}
-	s := &talk{in: bufio.NewReader(os.Stdin), out: json.NewEncoder(os.Stdout), profile: profile}
+	s := &dialogue{in: bufio.NewReader(os.Stdin), out: json.NewEncoder(os.Stdout), profile: profile}
 	if role == "client" {
 		return s.client(p, c, warm)
 	}
 	return s.server(p, c)
 }
 
-// talk is the talk with the bench.
-type talk struct {
+// dialogue is the talk with the bench.
+type dialogue struct {
 	in  *bufio.Reader
 	out *json.Encoder
 
@@ -130,7 +130,7 @@ type talk struct {
 	began     time.Time
 }
 
-func (s *talk) server(p Peer, c cell.Cell) error {
+func (s *dialogue) server(p Peer, c cell.Cell) error {
 	at, err := p.Serve(c, &s.delivered)
 	if errors.Is(err, ErrUnfit) {
 		return s.out.Encode(Place{Unfit: true})
@@ -144,7 +144,7 @@ func (s *talk) server(p Peer, c cell.Cell) error {
 	return s.answer()
 }
 
-func (s *talk) client(p Peer, c cell.Cell, warm time.Duration) error {
+func (s *dialogue) client(p Peer, c cell.Cell, warm time.Duration) error {
 	var at Place
 	line, err := s.in.ReadBytes('\n')
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *talk) client(p Peer, c cell.Cell, warm time.Duration) error {
 	return s.answer()
 }
 
-func (s *talk) ready() Ready {
+func (s *dialogue) ready() Ready {
 	u, err := look(false)
 	r := Ready{Usage: u}
 	if s.load != nil {
@@ -186,7 +186,7 @@ func (s *talk) ready() Ready {
 }
 
 // answer answers the bench's words until it has no more.
-func (s *talk) answer() error {
+func (s *dialogue) answer() error {
 	for {
 		line, err := s.in.ReadString('\n')
 		if errors.Is(err, io.EOF) {
@@ -209,7 +209,7 @@ func (s *talk) answer() error {
 	}
 }
 
-func (s *talk) begin() (err error) {
+func (s *dialogue) begin() (err error) {
 	if s.profile != "" {
 		f, err := os.Create(s.profile)
 		if err != nil {
@@ -229,7 +229,7 @@ func (s *talk) begin() (err error) {
 	return s.out.Encode(Ready{Usage: s.before})
 }
 
-func (s *talk) end() error {
+func (s *dialogue) end() error {
 	if s.load != nil {
 		s.load.phase.Store(stopped)
 	}
@@ -251,7 +251,7 @@ func (s *talk) end() error {
 // patience is how long the last operation of each caller is waited for. Those of a subscription may never end.
 const patience = 10 * time.Second
 
-func (s *talk) finish(out *Sample) error {
+func (s *dialogue) finish(out *Sample) error {
 	ended := make(chan struct{})
 	go func() { s.load.work.Wait(); close(ended) }()
 	select {

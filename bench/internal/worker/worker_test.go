@@ -40,7 +40,7 @@ func (f fake) Dial(c cell.Cell, at Place) ([]Op, error) {
 	return ops, nil
 }
 
-// talk is a session whose other end is the test's.
+// talk is a dialogue whose other end is the test's.
 type talk struct {
 	t     *testing.T
 	in    *io.PipeWriter
@@ -48,13 +48,13 @@ type talk struct {
 	ended chan error
 }
 
-func converse(t *testing.T, run func(*talk) error) *talk {
+func converse(t *testing.T, run func(*dialogue) error) *talk {
 	t.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	k := &talk{t: t, in: inW, lines: bufio.NewReader(outR), ended: make(chan error, 1)}
 	go func() {
-		err := run(&talk{in: bufio.NewReader(inR), out: json.NewEncoder(outW)})
+		err := run(&dialogue{in: bufio.NewReader(inR), out: json.NewEncoder(outW)})
 		_ = outW.Close()
 		k.ended <- err
 	}()
@@ -75,7 +75,7 @@ func (k *talk) read(v any) {
 		err = json.Unmarshal(line, v)
 	}
 	if err != nil {
-		k.t.Fatalf("reading an answer: %v; the session: %v", err, <-k.ended)
+		k.t.Fatalf("reading an answer: %v; the dialogue: %v", err, <-k.ended)
 	}
 }
 
@@ -109,7 +109,7 @@ func countCalls(t *testing.T, c cell.Cell, each int64) {
 	const window = 60 * time.Millisecond
 	var calls atomic.Int64
 	p := fake{op: func(int) error { calls.Add(1); time.Sleep(time.Millisecond); return nil }}
-	k := converse(t, func(s *talk) error { return s.client(p, c, 20*time.Millisecond) })
+	k := converse(t, func(s *dialogue) error { return s.client(p, c, 20*time.Millisecond) })
 	k.say(`{"address":"here"}`)
 	var r Ready
 	k.read(&r)
@@ -151,7 +151,7 @@ func tellOfFailures(t *testing.T) {
 		}
 		return nil
 	}}
-	k := converse(t, func(s *talk) error { return s.client(p, parsed(t, "16/2/1"), 30*time.Millisecond) })
+	k := converse(t, func(s *dialogue) error { return s.client(p, parsed(t, "16/2/1"), 30*time.Millisecond) })
 	k.say(`{"address":"here"}`)
 	var r Ready
 	k.read(&r)
@@ -170,7 +170,7 @@ func tellOfFailures(t *testing.T) {
 
 func TestServer(t *testing.T) {
 	t.Parallel()
-	k := converse(t, func(s *talk) error {
+	k := converse(t, func(s *dialogue) error {
 		err := s.server(fake{}, parsed(t, "16/1/1"))
 		s.delivered.Shard(3).Add(1)
 		return err
@@ -192,7 +192,7 @@ func TestServer(t *testing.T) {
 
 func TestServerSaysThatItIsUnfit(t *testing.T) {
 	t.Parallel()
-	k := converse(t, func(s *talk) error { return s.server(fake{serve: ErrUnfit}, parsed(t, "16/1/1")) })
+	k := converse(t, func(s *dialogue) error { return s.server(fake{serve: ErrUnfit}, parsed(t, "16/1/1")) })
 	var at Place
 	if k.read(&at); !at.Unfit {
 		t.Errorf("got %+v", at)
@@ -204,7 +204,7 @@ func TestServerSaysThatItIsUnfit(t *testing.T) {
 
 func TestUnknownWord(t *testing.T) {
 	t.Parallel()
-	k := converse(t, func(s *talk) error { return s.server(fake{}, parsed(t, "16/1/1")) })
+	k := converse(t, func(s *dialogue) error { return s.server(fake{}, parsed(t, "16/1/1")) })
 	k.read(&Place{})
 	k.say("dance")
 	if err := k.close(); err == nil || !strings.Contains(err.Error(), "dance") {
