@@ -73,13 +73,19 @@ func (c *Conn) lead(ctx context.Context, r *call, now int64) error {
 	}
 }
 
-// turn reads once, deals with what came, and says how many messages that was.
+// turn reads once, deals with what came, and says how many messages that was. Callers whose replies come together call again
+// together: what they send is gathered, and written when they have had their turns.
 func (c *Conn) turn() (int, error) {
 	if err := c.in.fill(context.Background()); err != nil {
 		return 0, err
 	}
 	c.calls.heard.Add(1)
-	return c.take()
+	held := c.calls.waiting.Load() > 1 && c.w.hold()
+	n, err := c.take()
+	if held {
+		c.w.flush(n > 1)
+	}
+	return n, err
 }
 
 // readBehind has a goroutine read. The caller has set reading.

@@ -140,6 +140,15 @@ func (w *writer) flush(more bool) {
 	}
 }
 
+// hold has what is added gather until the caller calls flush, and reports whether it does: not where somebody writes.
+func (w *writer) hold() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	held := !w.busy
+	w.busy = true
+	return held
+}
+
 // handOver has what is there written by a goroutine of its own, while the caller goes on.
 func (w *writer) handOver() {
 	if !w.c.later(w.drain) {
