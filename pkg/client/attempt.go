@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,8 @@ type trial struct {
 	place   place
 	header  section
 	out     transport.Message
-	node    registry.Node // the one that is being tried, or has answered
+	node    *registry.Node // the one that is being tried, or has answered; not to be changed
+	named   registry.Node  // storage of one that no Balancer gave
 	tried   []Attempt
 	avoid   []string
 	stale   bool // the last attempt failed on a connection that was there already
@@ -54,6 +56,9 @@ type trial struct {
 type answer struct {
 	in   transport.Message
 	meta metadata.Builder
+
+	usual     []byte // the header of an earlier answer: of success, and without metadata
+	usualType string // its content type
 }
 
 // begin makes t ready. The caller sets ctx, deadline and now.
@@ -65,14 +70,17 @@ func (t *trial) begin(k *call, req *Request, show bool) {
 
 // clear lets go of what was the call's, and of storage that is too large to be kept.
 func (t *trial) clear() {
-	t.req, t.ctx, t.own, t.out = nil, nil, nil, transport.Message{}
-	t.tried, t.avoid = nil, nil
+	t.req, t.ctx, t.own, t.node, t.out.Body = nil, nil, nil, nil, nil
+	if t.tried != nil {
+		t.tried, t.avoid = nil, nil
+	}
 	if cap(t.in.Body) > keepBody {
 		t.in.Body = nil
 	}
-	if t.show {
+	if t.rsp.stream != nil || t.rsp.Header != nil {
 		t.rsp = Response{}
 	}
+	t.rsp.Body = nil
 	t.header.trim()
 }
 
@@ -85,6 +93,9 @@ func (t *trial) run() error {
 	return err
 }
 
+// The frames of what every call goes through are kept small: a caller that waits is often woken on another processor, which then
+// fetches each line of its stack. So what few calls come to stands in functions of its own.
+
 func (t *trial) attempts() error {
 	if err := t.header.build(t.req, metadata.Outgoing(t.ctx)); err != nil {
 		return t.fail(Send, err)
@@ -95,45 +106,60 @@ func (t *trial) attempts() error {
 			return t.noNode(err)
 		}
 		phase, err := t.try()
-		if done != nil {
-			done(t.failed(err))
-		}
 		if err == nil {
+			if done != nil {
+				done(nil)
+			}
 			t.rsp.Attempts = len(t.tried) + 1
 			return nil
 		}
-		t.tried = append(t.tried, Attempt{t.node, phase, err})
-		if !t.again(err) {
+		if !t.failedAt(phase, err, done) {
 			return t.fail(phase, err)
 		}
 	}
 }
 
+// failedAt notes that the node failed, and decides whether there is another attempt.
+func (t *trial) failedAt(phase Phase, err error, done func(error)) (again bool) {
+	if done != nil {
+		done(t.failed(err))
+	}
+	t.tried = append(t.tried, Attempt{*t.node, phase, err})
+	return t.again(err)
+}
+
 // pick takes a node, or the one that the call names by address, whose done is nil.
 func (t *trial) pick() (done func(error), err error) {
-	start := t.clock()
-	switch o, c := &t.call.opts, t.client; {
-	case o.address != "" && len(t.avoid) > 0:
-		t.node, err = registry.Node{}, selector.ErrExhausted
-	case o.address != "":
-		t.node = registry.Node{ID: o.address, Service: t.req.Service, Address: o.address}
-	case c.selector == nil:
-		t.node, err = registry.Node{}, errors.New("no registry: give WithRegistry, or the call an Address")
-	default:
-		q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid}
-		t.node, done, err = c.selector.Select(t.selecting(), q)
+	o, b := &t.call.opts, t.client.balancer
+	if o.address != "" || b == nil {
+		return t.pickOther()
 	}
+	start := t.clock()
+	q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid}
+	// A Balancer is known to let go of the context, and to ask it for its end before it waits.
+	t.node, done, err = b.Take(&t.patience, &q)
 	t.observe(Select, start, false, err)
 	return done, err
 }
 
-// selecting gives the context for Select. A Balancer is known to let go of it and to ask it for its end before it waits; any
-// other selector gets a context that it may keep, and may have waited.
-func (t *trial) selecting() context.Context {
-	if t.client.balanced {
-		return &t.patience
+// pickOther picks where no Balancer does.
+func (t *trial) pickOther() (done func(error), err error) {
+	start := t.clock()
+	o := &t.call.opts
+	t.node, t.named = &t.named, registry.Node{}
+	switch {
+	case o.address != "" && len(t.avoid) > 0:
+		err = selector.ErrExhausted
+	case o.address != "":
+		t.named = registry.Node{ID: o.address, Service: t.req.Service, Address: o.address}
+	case t.client.selector == nil:
+		err = errors.New("no registry: give WithRegistry, or the call an Address")
+	default:
+		q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid}
+		t.named, done, err = t.client.selector.Select(t.bounded(), q) // which may keep the context, and have it waited for
 	}
-	return t.bounded()
+	t.observe(Select, start, false, err)
+	return done, err
 }
 
 // bounded gives a context for what may have to wait, and may last: it ends with the call.
@@ -192,10 +218,17 @@ func (t *trial) clock() int64 {
 
 // observe tells of the end of a phase that began at start.
 func (t *trial) observe(phase Phase, start int64, reused bool, err error) {
-	if t.call.opts.observe == nil {
-		return
+	if t.call.opts.observe != nil {
+		t.tell(phase, start, reused, err)
 	}
-	t.call.opts.observe(Event{Phase: phase, Node: t.node, Attempt: len(t.tried) + 1, Elapsed: time.Duration(callctx.Now() - start), Reused: reused, Err: err})
+}
+
+func (t *trial) tell(phase Phase, start int64, reused bool, err error) {
+	e := Event{Phase: phase, Attempt: len(t.tried) + 1, Elapsed: time.Duration(callctx.Now() - start), Reused: reused, Err: err}
+	if t.node != nil {
+		e.Node = *t.node
+	}
+	t.call.opts.observe(e)
 }
 
 func (t *trial) fail(phase Phase, err error) error {
@@ -224,7 +257,7 @@ func (t *trial) again(err error) bool {
 	case unrun:
 		t.avoid = append(t.avoid, t.node.ID)
 		return true
-	case !lost(err) || t.resends == 0 || !(o.idempotent || declared(&t.node, t.req.Endpoint)):
+	case !lost(err) || t.resends == 0 || !(o.idempotent || declared(t.node, t.req.Endpoint)):
 		return false
 	}
 	t.resends--
@@ -263,44 +296,53 @@ func (t *trial) try() (Phase, error) {
 	}
 	start := t.clock()
 	l := t.client.pool.ready(t.node.Address, &t.place)
-	reused := l != nil
-	var err error
-	if l == nil {
-		l, reused, err = t.client.pool.link(t.bounded(), t.node.Address, t.place.lane)
-	}
-	t.observe(Dial, start, reused, err)
-	if err != nil {
+	t.stale = l != nil
+	if l != nil {
+		t.observe(Dial, start, true, nil)
+	} else if err := t.dial(&l, start); err != nil {
 		return Dial, err
 	}
-	t.stale = reused
 	start = t.clock()
-	if err = t.send(l); err != nil {
-		phase := Wait
-		if transport.NotSent(err) {
-			phase = Send
-		}
-		if ended := t.ended(); ended != nil && !errors.Is(err, ended) {
-			err = errors.Join(ended, err)
-		}
-		t.observe(phase, start, false, err)
-		return phase, broken(err)
+	if err := t.send(l); err != nil {
+		return t.notSent(err, start)
 	}
-	if err = t.read(); err != nil {
-		t.observe(Done, start, false, err)
+	err := t.read()
+	t.observe(Done, start, false, err)
+	if err != nil {
 		return Wait, err
 	}
-	t.observe(Done, start, false, nil)
 	return Done, nil
 }
 
-// send carries the call over a connection.
-func (t *trial) send(c transport.Caller) error {
-	left, err := t.left()
-	if err != nil {
-		return err
+// dial gets a connection that is not there at once.
+func (t *trial) dial(l **link, start int64) (err error) {
+	*l, t.stale, err = t.client.pool.link(t.bounded(), t.node.Address, t.place.lane)
+	t.observe(Dial, start, t.stale, err)
+	return err
+}
+
+// notSent gives the phase and the error of a call that got no answer.
+func (t *trial) notSent(err error, start int64) (Phase, error) {
+	phase := Wait
+	if transport.NotSent(err) {
+		phase = Send
 	}
-	t.out = transport.Message{Kind: transport.Call, Timeout: left, Header: t.header.md, Body: t.req.Body, Lent: t.lends()}
-	err = c.Call(t.ctx, &t.out, &t.in)
+	if ended := t.ended(); ended != nil && !errors.Is(err, ended) {
+		err = errors.Join(ended, err)
+	}
+	t.observe(phase, start, false, err)
+	return phase, broken(err)
+}
+
+// send carries the call over a connection.
+func (t *trial) send(l *link) (err error) {
+	out := &t.out // field by field: a literal would be made on the stack first
+	out.Kind, out.Header, out.Body, out.Lent = transport.Call, t.header.md, t.req.Body, t.lends()
+	if l.timed != nil {
+		err = l.timed.CallUntil(t.ctx, t.deadline, &t.out, &t.in)
+	} else if t.out.Timeout, err = t.left(); err == nil {
+		err = l.Call(t.ctx, &t.out, &t.in)
+	}
 	t.lent = t.lent || t.out.Lent
 	return err
 }
@@ -313,6 +355,16 @@ func (t *trial) lends() bool {
 
 // read takes the answer in. The error is a *status.Error, the server's.
 func (t *trial) read() error {
+	if len(t.usual) > 0 && bytes.Equal(t.in.Header, t.usual) {
+		t.contentType = t.usualType
+		t.present()
+		return nil
+	}
+	return t.readHeader()
+}
+
+// readHeader is read for a header that is not the usual one.
+func (t *trial) readHeader() error {
 	var failed []byte
 	foreign := false // there is metadata in the answer
 	t.contentType = ""
@@ -326,21 +378,30 @@ func (t *trial) read() error {
 			foreign = true
 		}
 	}
-	if len(failed) > 0 {
+	switch {
+	case len(failed) > 0:
 		return status.Parse(string(failed))
+	case !foreign && len(t.in.Header) <= keepSection:
+		t.usual, t.usualType = append(t.usual[:0], t.in.Header...), t.contentType
 	}
-	if !t.show {
+	t.present()
+	if !t.show || !foreign {
 		return nil
 	}
-	t.rsp = Response{ContentType: t.contentType, Body: t.in.Body, Node: t.node}
-	if foreign {
-		t.meta.Reset()
-		if err := t.meta.Merge(t.in.Header, reserved); err != nil {
-			return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
-		}
-		t.rsp.Header = t.meta.MD()
+	t.meta.Reset()
+	if err := t.meta.Merge(t.in.Header, reserved); err != nil {
+		return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
 	}
+	t.rsp.Header = t.meta.MD()
 	return nil
+}
+
+// present makes the answer a Response, where somebody will see it.
+func (t *trial) present() {
+	if r := &t.rsp; t.show {
+		r.ContentType, r.Header, r.Body, r.stream = t.contentType, nil, t.in.Body, nil
+		r.Node = *t.node
+	}
 }
 
 // text gives a content type as a string, most often one that is there already.

@@ -16,11 +16,13 @@ const keepBody = 4 << 20
 type call struct {
 	client   *Client
 	opts     callOptions
+	changed  bool             // opts are not the default
 	req      Request          // what middleware gets
 	ctx      *callctx.Context // what middleware gets in place of the caller's; nil where there is none of the call's own
 	start    int64            // as callctx.Now counts
 	deadline int64
-	body     []byte // storage of the encoded request
+	body     []byte       // storage of the encoded request
+	slab     callctx.Slab // of ctx
 	first    trial
 
 	// state tells the record's users apart: in its upper half how often it has been used, so that a Request kept from an
@@ -61,8 +63,11 @@ func (c *calls) bound(ctx context.Context, deadline int64) *callctx.Context {
 // begin takes a record for a call with options.
 func (c *Client) begin(opts []CallOption) *call {
 	k := c.calls.pool.Get().(*call)
-	for _, opt := range opts {
-		opt(&k.opts)
+	if len(opts) > 0 {
+		k.changed = true
+		for _, opt := range opts {
+			opt(&k.opts)
+		}
 	}
 	return k
 }
@@ -76,7 +81,10 @@ func (c *Client) end(k *call) {
 	if next := (state>>generation + 1) << generation; len(c.middleware) > 0 && !k.state.CompareAndSwap(state, next) {
 		return
 	}
-	k.opts, k.req, k.ctx, k.deadline = defaultCall(), Request{}, nil, callctx.Never
+	if k.changed {
+		k.changed, k.opts = false, defaultCall()
+	}
+	k.req.Header, k.req.Body, k.req.call, k.ctx, k.deadline = nil, nil, nil, nil, callctx.Never
 	if k.first.lent || cap(k.body) > keepBody {
 		k.body = nil
 	}
@@ -102,10 +110,12 @@ func (k *call) enter(gen uint32) *trial {
 			return nil
 		}
 		if k.state.CompareAndSwap(state, state+1) {
-			return &trial{place: place{lane: k.client.calls.lanes.Add(1)}}
+			return newTrial(k.client.calls.lanes.Add(1))
 		}
 	}
 }
+
+func newTrial(lane uint32) *trial { return &trial{place: place{lane: lane}} }
 
 func (k *call) leave() { k.state.Add(^uint64(0)) }
 
@@ -147,7 +157,7 @@ func (k *call) invoke(ctx context.Context) (*Response, error) {
 	if k.deadline == callctx.Never {
 		return k.client.chain(ctx, &k.req)
 	}
-	k.ctx = k.client.calls.bound(ctx, k.deadline)
+	k.ctx = k.slab.New(ctx, k.deadline, nil)
 	defer k.ctx.End(context.Canceled)
 	return k.client.chain(k.ctx, &k.req)
 }
@@ -160,9 +170,7 @@ func (c *Client) innermost(ctx context.Context, req *Request) (*Response, error)
 		t = k.enter(req.generation)
 	}
 	if t == nil { // a Request that a middleware made
-		k = newCall(c, 0)
-		k.start = callctx.Now()
-		t = k.enter(0)
+		k, t = c.enterNew()
 	}
 	t.begin(k, req, true)
 	t.ctx, t.deadline, t.now = ctx, callctx.Never, 0
@@ -176,4 +184,13 @@ func (c *Client) innermost(ctx context.Context, req *Request) (*Response, error)
 		return nil, err
 	}
 	return &t.rsp, nil
+}
+
+// enterNew gives a record, and its trial, for a Request that is no record's.
+//
+//go:noinline
+func (c *Client) enterNew() (*call, *trial) {
+	k := newCall(c, 0)
+	k.start = callctx.Now()
+	return k, k.enter(0)
 }

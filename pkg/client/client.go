@@ -68,8 +68,8 @@ type Client struct {
 	pool     *pool
 	chain    Invoker // the middleware, around innermost
 	calls    calls
-	owned    selector.Selector // made by New, so closed by Close
-	balanced bool              // the selector is a Balancer
+	owned    selector.Selector  // made by New, so closed by Close
+	balancer *selector.Balancer // the selector, where it is one
 	// streams numbers the streams. A connection has one at a time: the numbers only tell late messages apart.
 	streams atomic.Uint32
 }
@@ -103,7 +103,7 @@ func New(opts ...Option) (*Client, error) {
 		}
 		c.selector, c.owned = s, s
 	}
-	_, c.balanced = c.selector.(*selector.Balancer)
+	c.balancer, _ = c.selector.(*selector.Balancer)
 	c.pool = newPool(o.transport, o.idle, o.connections)
 	c.calls.init(c)
 	c.chain = c.innermost
@@ -183,21 +183,16 @@ func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp an
 
 // exchange is Call with a record.
 func (k *call) exchange(ctx context.Context, service, endpoint string, req, rsp any) error {
-	c, o := k.client, &k.opts
-	if o.err != nil {
-		return o.err
-	}
-	cd, body, err := c.encode(k.body[:0], o.contentType, req)
+	c := k.client
+	cd, err := k.encode(service, endpoint, req)
 	if err != nil {
-		return fmt.Errorf("client: request to %s %s: %w", service, endpoint, err)
+		return err
 	}
-	k.body = body
-	k.req = Request{Service: service, Endpoint: endpoint, ContentType: cd.ContentType(), Header: o.header, Body: body}
 	if len(c.middleware) == 0 {
 		if err := k.run(ctx, false); err != nil || rsp == nil {
 			return err
 		}
-		return c.decode(k.first.contentType, cd, k.first.in.Body, rsp, service, endpoint)
+		return c.decode(k.first.contentType, cd, k.first.in.Body, rsp, &k.req)
 	}
 	answer, err := k.invoke(ctx)
 	switch {
@@ -208,7 +203,22 @@ func (k *call) exchange(ctx context.Context, service, endpoint string, req, rsp 
 	case rsp == nil:
 		return nil
 	}
-	return c.decode(answer.ContentType, cd, answer.Body, rsp, service, endpoint)
+	return c.decode(answer.ContentType, cd, answer.Body, rsp, &k.req)
+}
+
+// encode makes the record's request of v, and gives the codec.
+func (k *call) encode(service, endpoint string, v any) (codec.Codec, error) {
+	o, r := &k.opts, &k.req
+	if o.err != nil {
+		return nil, o.err
+	}
+	cd, body, err := k.client.encode(k.body[:0], o.contentType, v)
+	if err != nil {
+		return nil, fmt.Errorf("client: request to %s %s: %w", service, endpoint, err)
+	}
+	k.body = body
+	r.Service, r.Endpoint, r.ContentType, r.Header, r.Body, r.Stream = service, endpoint, cd.ContentType(), o.header, body, false
+	return cd, nil
 }
 
 // Call calls service's endpoint with req and gives the decoded answer.
@@ -246,17 +256,17 @@ func (c *Client) encode(dst []byte, contentType string, v any) (codec.Codec, []b
 	return nil, dst, err
 }
 
-// decode decodes an answer, whose content type may differ from the request's.
-func (c *Client) decode(contentType string, sent codec.Codec, body []byte, v any, service, endpoint string) error {
+// decode decodes an answer to req, whose content type may differ from the request's.
+func (c *Client) decode(contentType string, sent codec.Codec, body []byte, v any, req *Request) error {
 	cd := sent
 	if contentType != "" && contentType != sent.ContentType() {
 		var err error
 		if cd, err = c.codecs.For(contentType); err != nil {
-			return fmt.Errorf("client: answer of %s %s: %w", service, endpoint, err)
+			return fmt.Errorf("client: answer of %s %s: %w", req.Service, req.Endpoint, err)
 		}
 	}
 	if err := cd.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("client: answer of %s %s does not decode: %w", service, endpoint, err)
+		return fmt.Errorf("client: answer of %s %s does not decode: %w", req.Service, req.Endpoint, err)
 	}
 	return nil
 }

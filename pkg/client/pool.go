@@ -95,11 +95,18 @@ type dialing struct {
 // link is a connection that unary calls share.
 type link struct {
 	transport.Caller
+	timed timedCaller // the same, where it is one; else nil
 	close func() error
 	peer  *peer
 	home  *atomic.Pointer[link] // where calls find it
 	used  atomic.Bool           // since the reaper last looked
 	quiet int                   // how often in a row the reaper found it unused; of the reaper
+}
+
+// timedCaller is what a connection of package transport/http offers beside: a call that ends at a time, as callctx.Now counts,
+// in place of after the request's Timeout.
+type timedCaller interface {
+	CallUntil(ctx context.Context, until int64, req, rsp *transport.Message) error
 }
 
 func newPool(t transport.Transport, idle time.Duration, lanes int) *pool {
@@ -236,6 +243,7 @@ func (p *pool) dial(addr string, pr *peer, at int, d *dialing) {
 		l.used.Store(true)
 		if caller, ok := conn.(transport.Caller); ok {
 			l.Caller, l.close = caller, conn.Close
+			l.timed, _ = conn.(timedCaller)
 		} else {
 			mux := transport.NewCaller(conn)
 			l.Caller, l.close = mux, mux.Close

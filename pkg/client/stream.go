@@ -77,7 +77,7 @@ func (t *trial) tryStream() (Phase, error) {
 	}
 	t.stale = reused
 	cd, _ := t.client.codecs.For(t.req.ContentType) // looked at by Stream
-	s := &Stream{client: t.client, codec: cd, node: t.node, conn: conn, id: t.client.streams.Add(1)}
+	s := &Stream{client: t.client, codec: cd, node: *t.node, conn: conn, id: t.client.streams.Add(1)}
 	if timeout := t.call.opts.timeout; timeout > 0 {
 		s.ctx, s.cancel = context.WithTimeout(t.ctx, timeout)
 	} else {
@@ -103,7 +103,7 @@ func (t *trial) tryStream() (Phase, error) {
 		return Wait, err
 	}
 	t.observe(Done, start, false, nil)
-	t.rsp = Response{ContentType: t.req.ContentType, Node: t.node, stream: s}
+	t.rsp = Response{ContentType: t.req.ContentType, Node: *t.node, stream: s}
 	return Done, nil
 }
 

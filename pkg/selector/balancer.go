@@ -72,16 +72,26 @@ func New(f registry.Finder, opts ...Option) (*Balancer, error) {
 // yet, for a grace (see [WithGrace]). The error wraps ErrNotFound, ErrNoneMatch, ErrExhausted, ErrUnavailable, ErrClosed
 // or ctx's own.
 func (b *Balancer) Select(ctx context.Context, q Query) (registry.Node, func(error), error) {
+	n, done, err := b.Take(ctx, &q)
+	if err != nil {
+		return registry.Node{}, nil, err
+	}
+	return *n, done, nil
+}
+
+// Take is Select without its copies, for callers that count nanoseconds. The node is shared with other calls: it is not to be
+// changed. q is not kept.
+func (b *Balancer) Take(ctx context.Context, q *Query) (*registry.Node, func(error), error) {
 	s, now, err := b.nodes(ctx, q.Service)
 	if err != nil {
-		return registry.Node{}, nil, err
+		return nil, nil, err
 	}
-	c, err := s.pick(now, &q)
+	c, err := s.pick(now, q)
 	if err != nil {
-		return registry.Node{}, nil, err
+		return nil, nil, err
 	}
 	c.inflight.Add(1)
-	return c.Node, c.done, nil
+	return &c.Node, c.done, nil
 }
 
 // nodes gives a service and its current nodes, never none.

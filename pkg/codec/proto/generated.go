@@ -1,7 +1,9 @@
 package proto
 
 import (
+	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -59,9 +61,21 @@ func (c *Codec) unmarshalGenerated(data []byte, m proto.Message, g unmarshaler) 
 // shape gives the shape of m's type.
 func (c *Codec) shape(m proto.Message) *shape {
 	d := m.ProtoReflect().Descriptor()
-	if s, ok := c.shapes.Load(d); ok {
-		return s.(*shape)
+	// Generated messages have a pointer for a descriptor: a better key than an interface, which a map has to hash.
+	var place *atomic.Pointer[described]
+	if v := reflect.ValueOf(d); v.Kind() == reflect.Pointer {
+		place = &c.first[uint64(v.Pointer())*golden>>(64-firstBits)]
+		if e := place.Load(); e != nil && e.descriptor == d {
+			return e.shape
+		}
 	}
-	s, _ := c.shapes.LoadOrStore(d, newShape(d))
-	return s.(*shape)
+	known, ok := c.shapes.Load(d)
+	if !ok {
+		known, _ = c.shapes.LoadOrStore(d, newShape(d))
+	}
+	s := known.(*shape)
+	if place != nil {
+		place.CompareAndSwap(nil, &described{d, s}) // who comes later stays with the map: two would take it from each other for ever
+	}
+	return s
 }

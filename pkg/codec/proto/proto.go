@@ -14,8 +14,10 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/cb02dfca/micro/pkg/codec"
 )
@@ -29,7 +31,20 @@ const (
 
 // Codec encodes protobuf messages. The zero value is ready. A Codec is not copied after its first use.
 type Codec struct {
-	shapes sync.Map // protoreflect.MessageDescriptor to *shape: those of the types that it met
+	shapes sync.Map                                  // protoreflect.MessageDescriptor to *shape: those of the types that it met
+	first  [1 << firstBits]atomic.Pointer[described] // some of them, found sooner
+}
+
+// firstBits is how many bits of a descriptor's hash choose its place among those that are found sooner.
+const firstBits = 6
+
+// golden spreads addresses (Knuth's multiplicative hashing).
+const golden = 0x9E3779B97F4A7C15
+
+// described is the shape of a type.
+type described struct {
+	descriptor protoreflect.MessageDescriptor
+	shape      *shape
 }
 
 var _ codec.Codec = (*Codec)(nil)

@@ -30,11 +30,14 @@ type calls struct {
 	err      error // why the connection ended
 
 	waiting atomic.Int32  // calls in the table; changed under the lock
-	made    atomic.Uint64 // calls that were ever registered
+	made    uint64        // calls that were ever registered; under the lock
 	heard   atomic.Uint64 // reads that gave something
 	unfit   atomic.Bool   // draining, or ended
 
 	reading  atomic.Bool          // somebody reads
+	paired   bool                 // and another goroutine waits for the baton; of the one who reads
+	holds    bool                 // what is sent meanwhile is held back for the one who reads
+	baton    chan bool            // true: read; false: nobody needs you
 	leader   atomic.Pointer[call] // the call whose caller does
 	lastRead atomic.Int64         // about when, on callctx's clock
 	alarm    atomic.Int64         // when the watch will look; never where it does not
@@ -55,11 +58,27 @@ var errEnded = errors.New("link: the connection has ended")
 
 // Call implements transport.Caller.
 func (c *Conn) Call(ctx context.Context, req, rsp *transport.Message) error {
+	now := callctx.Now()
+	until := never
+	if req.Timeout > 0 && int64(req.Timeout) < never-now {
+		until = now + int64(req.Timeout)
+	}
+	return c.call(ctx, now, until, req, rsp)
+}
+
+// CallUntil is Call with a time, as callctx.Now counts, in place of req.Timeout: who has that already is spared a look at the
+// clock.
+func (c *Conn) CallUntil(ctx context.Context, until int64, req, rsp *transport.Message) error {
+	return c.call(ctx, callctx.Now(), until, req, rsp)
+}
+
+func (c *Conn) call(ctx context.Context, now, until int64, req, rsp *transport.Message) error {
 	if err := c.fits(ctx, req); err != nil {
 		return err
 	}
-	now := callctx.Now()
-	until := expiry(ctx, req.Timeout, now)
+	if at, ok := ctx.Deadline(); ok {
+		until = min(until, now+int64(time.Until(at)))
+	}
 	if until <= now {
 		return c.notSent(context.DeadlineExceeded)
 	}
@@ -73,7 +92,7 @@ func (c *Conn) Call(ctx context.Context, req, rsp *transport.Message) error {
 	if alarm := c.calls.alarm.Load(); until < alarm || alarm == never {
 		c.watchUntil(until, now)
 	}
-	at, err := c.sendCall(patience{ctx, until}, r, req, now)
+	at, err := c.sendCall(ctx, r, req, now)
 	if err != nil {
 		err = c.abandon(r, err)
 	} else if err = c.await(ctx, r, now); err != nil {
@@ -130,27 +149,12 @@ func (c *Conn) fits(ctx context.Context, req *transport.Message) error {
 	return nil
 }
 
-// expiry is the earlier of the call's own time and ctx's.
-func expiry(ctx context.Context, timeout time.Duration, now int64) int64 {
-	deadline := never
-	if timeout > 0 && int64(timeout) < never-now {
-		deadline = now + int64(timeout)
-	}
-	if at, ok := ctx.Deadline(); ok {
-		deadline = min(deadline, now+int64(time.Until(at)))
-	}
-	return deadline
-}
-
 // register gives a call its place.
 func (t *calls) register(c *Conn, r *call) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.err != nil:
-		return fmt.Errorf("%w: the connection to %s has ended: %w", transport.ErrNotSent, c.RemoteAddr(), t.err)
-	case t.draining:
-		return fmt.Errorf("%w: %s takes no more calls on this connection", transport.ErrNotSent, c.RemoteAddr())
+	if t.err != nil || t.draining {
+		t.mu.Unlock()
+		return t.closed(c)
 	}
 	if 2*int(t.waiting.Load()) >= len(t.slots) {
 		t.grow()
@@ -165,8 +169,19 @@ func (t *calls) register(c *Conn, r *call) error {
 	r.id = t.last
 	t.slots[r.id&mask] = r
 	t.waiting.Add(1)
-	t.made.Add(1)
+	t.made++
+	t.mu.Unlock()
 	return nil
+}
+
+// closed says why no more calls are let in.
+func (t *calls) closed(c *Conn) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return fmt.Errorf("%w: the connection to %s has ended: %w", transport.ErrNotSent, c.RemoteAddr(), t.err)
+	}
+	return fmt.Errorf("%w: %s takes no more calls on this connection", transport.ErrNotSent, c.RemoteAddr())
 }
 
 // grow doubles the table.
@@ -198,15 +213,31 @@ func (t *calls) claim(id uint32) (r *call, known bool) {
 }
 
 // sendCall puts the frames of a call into the queue, and gives its place.
-func (c *Conn) sendCall(p patience, r *call, req *transport.Message, now int64) (span, error) {
+func (c *Conn) sendCall(ctx context.Context, r *call, req *transport.Message, now int64) (span, error) {
 	how := alone
 	if c.calls.waiting.Load() > 1 {
 		how = crowded
 	}
-	m := transport.Message{Kind: transport.Call, ID: r.id, Header: req.Header, Body: req.Body, Lent: req.Lent}
+	h := frame.Header{Body: uint32(len(req.Body)), ID: r.id, Section: uint16(len(req.Header)), Kind: transport.Call}
 	if r.deadline != never {
-		m.Timeout = time.Duration(r.deadline - now)
+		h.Timeout = frame.Timeout(time.Duration(r.deadline - now))
 	}
+	if len(req.Body) <= frame.MaxBody {
+		at, lead, full, err := c.w.add(&h, req.Header, payload{data: req.Body, lent: req.Lent}, maxQueued)
+		if !full && err == nil {
+			if lead {
+				c.push(how)
+			}
+			return at, nil
+		}
+	}
+	return c.sendSlowly(ctx, r, req, frame.Duration(h.Timeout), how)
+}
+
+// sendSlowly is sendCall for what may have to wait: a long body, or a queue that is full.
+func (c *Conn) sendSlowly(ctx context.Context, r *call, req *transport.Message, timeout time.Duration, how manner) (span, error) {
+	p := patience{ctx, r.deadline}
+	m := transport.Message{Kind: transport.Call, ID: r.id, Header: req.Header, Body: req.Body, Timeout: timeout, Lent: req.Lent}
 	if len(req.Body) > frame.MaxBody {
 		return c.sendParts(p, &m, how)
 	}
@@ -256,42 +287,70 @@ func (t *calls) fail(err error) {
 	}
 }
 
-// take deals with what was read: it hands replies to their callers, and says how many.
-func (c *Conn) take() (replies int, err error) {
+// reply is the end of a call, for its caller; the zero reply is none.
+type reply struct {
+	to  *call
+	err error
+}
+
+// hand wakes the caller.
+func (r reply) hand() {
+	if r.to != nil {
+		r.to.answer <- r.err
+	}
+}
+
+// take deals with what was read: it hands replies to their callers, but for the last one, which it gives, and says how many
+// there were.
+func (c *Conn) take() (replies int, last reply, err error) {
 	for {
 		m, failed, err := c.in.next()
 		if m == nil && err == nil {
-			return replies, nil
+			return replies, last, nil
 		}
 		if err == nil {
 			err = c.in.check(m)
 		}
 		if err != nil {
-			return replies, c.fail(fmt.Errorf("transport/http: from %s: %w", c.RemoteAddr(), err))
+			return replies, last, c.fail(fmt.Errorf("transport/http: from %s: %w", c.RemoteAddr(), err))
 		}
-		if err := c.receive(m, failed); err != nil {
-			return replies, err
+		if m.Kind != transport.Reply {
+			if err := c.receive(m); err != nil {
+				return replies, last, err
+			}
+			continue
 		}
-		replies++
+		next, err := c.reply(m, failed)
+		if err != nil {
+			return replies, last, err
+		}
+		if next.to != nil {
+			replies++
+			last.hand()
+			last = next
+		}
 	}
 }
 
-// receive deals with one message to a client that calls.
-func (c *Conn) receive(m *transport.Message, failed error) error {
+// reply gives a message to the call that it answers.
+func (c *Conn) reply(m *transport.Message, failed error) (reply, error) {
+	r, known := c.calls.claim(m.ID)
+	if !known {
+		return reply{}, c.fail(fmt.Errorf("%w: %s answered call %d, which was never made", transport.ErrProtocol, c.RemoteAddr(), m.ID))
+	}
+	if r == nil {
+		return reply{}, nil // its caller has left
+	}
+	if failed == nil {
+		c.give(m, r.rsp)
+	}
+	c.settle()
+	return reply{r, failed}, nil
+}
+
+// receive deals with a message that is no reply.
+func (c *Conn) receive(m *transport.Message) error {
 	switch m.Kind {
-	case transport.Reply:
-		r, known := c.calls.claim(m.ID)
-		if !known {
-			return c.fail(fmt.Errorf("%w: %s answered call %d, which was never made", transport.ErrProtocol, c.RemoteAddr(), m.ID))
-		}
-		if r == nil {
-			return nil // its caller has left
-		}
-		if failed == nil {
-			c.give(m, r.rsp)
-		}
-		r.answer <- failed
-		c.settle()
 	case transport.GoAway:
 		c.calls.mu.Lock()
 		c.calls.drain()

@@ -24,7 +24,7 @@ var errInterrupted = errors.New("link: interrupted")
 
 // await waits for the answer of a call that was sent.
 func (c *Conn) await(ctx context.Context, r *call, now int64) error {
-	if c.calls.reading.CompareAndSwap(false, true) {
+	if !c.calls.reading.Load() && c.calls.reading.CompareAndSwap(false, true) {
 		if c.raw != nil {
 			return c.lead(ctx, r, now)
 		}
@@ -73,18 +73,14 @@ func (c *Conn) lead(ctx context.Context, r *call, now int64) error {
 	}
 }
 
-// turn reads once, deals with what came, and says how many messages that was. Callers whose replies come together call again
-// together: what they send is gathered, and written when they have had their turns.
+// turn reads once, deals with what came, and says how many replies that was.
 func (c *Conn) turn() (int, error) {
 	if err := c.in.fill(context.Background()); err != nil {
 		return 0, err
 	}
 	c.calls.heard.Add(1)
-	held := c.calls.waiting.Load() > 1 && c.w.hold()
-	n, err := c.take()
-	if held {
-		c.w.flush(n > 1)
-	}
+	n, last, err := c.take()
+	last.hand()
 	return n, err
 }
 
@@ -95,24 +91,82 @@ func (c *Conn) readBehind() {
 	}
 }
 
-// read reads for all calls until the connection ends, or until calls come one by one.
+// read is one of two goroutines that read for all calls by turns: see pass.
 func (c *Conn) read() {
-	for alone := 0; ; {
-		n, err := c.turn()
-		switch {
-		case errors.Is(err, errInterrupted):
-		case err != nil:
+	for c.readOn() {
+		if !<-c.calls.baton {
 			return
-		case n > 1 || c.calls.waiting.Load() > 0 || c.raw == nil:
-			alone = 0
-		default:
-			alone++
+		}
+	}
+}
+
+// readOn reads until the connection ends, until calls come one by one, or until the other goroutine has the reading, which
+// it tells by true.
+func (c *Conn) readOn() (passed bool) {
+	if c.calls.holds {
+		c.calls.holds = false
+		c.w.flush(false)
+	}
+	for alone := 0; ; {
+		err := c.in.fill(context.Background())
+		if err == nil {
+			c.calls.heard.Add(1)
+			held := c.calls.waiting.Load() > 1 && c.w.hold()
+			n, last, err := c.take()
+			if held && n > 1 && err == nil && c.pass(last) {
+				return true
+			}
+			last.hand()
+			if held {
+				c.w.flush(false)
+			}
+			if n > 1 || c.calls.waiting.Load() > 0 || c.raw == nil {
+				alone = 0
+			} else {
+				alone++
+			}
+		}
+		if err != nil && !errors.Is(err, errInterrupted) {
+			c.dismiss()
+			return false
 		}
 		if alone >= solitary {
+			c.dismiss()
 			c.calls.lastRead.Store(callctx.Now())
 			c.stopReading()
-			return
+			return false
 		}
+	}
+}
+
+// pass gives the reading, and what the callers of the latest replies send next, which is held back, to the other goroutine.
+// It wakes that one after all callers but the last, whom it wakes then: the scheduler runs who was woken last first, and the
+// others in order. So all of them have had their turns before the other goroutine writes what they sent, in one go. To yield would
+// not do: who yields is run at once by a processor that has nothing else to do.
+func (c *Conn) pass(last reply) bool {
+	t := &c.calls
+	t.holds = true
+	if t.paired {
+		t.baton <- true
+	} else {
+		if t.baton == nil {
+			t.baton = make(chan bool, 1)
+		}
+		t.paired = true
+		if !c.later(c.read) {
+			t.paired, t.holds = false, false
+			return false
+		}
+	}
+	last.hand()
+	return true
+}
+
+// dismiss ends the other goroutine, which waits.
+func (c *Conn) dismiss() {
+	if c.calls.paired {
+		c.calls.paired = false
+		c.calls.baton <- false
 	}
 }
 
@@ -133,7 +187,8 @@ func (c *Conn) refresh(now int64) {
 	}
 	t.lastRead.Store(now)
 	if some, err := c.in.probe(); some && err == nil {
-		_, _ = c.take() // where it fails the connection has, and the call will be told
+		_, last, _ := c.take() // where it fails the connection has, and the call will be told
+		last.hand()
 	}
 	c.stopReading()
 }

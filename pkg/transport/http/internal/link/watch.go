@@ -76,8 +76,10 @@ func (c *Conn) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t.alarm.Store(never)
-	idle := t.waiting.Load() == 0 && t.made.Load() == w.made
-	w.made = t.made.Load()
+	t.mu.Lock()
+	idle := t.waiting.Load() == 0 && t.made == w.made
+	w.made = t.made
+	t.mu.Unlock()
 	if idle {
 		c.rest()
 	} else {

@@ -66,14 +66,12 @@ type span struct{ begin, end int64 }
 
 // add appends a frame, and reports whether the caller has to flush, and where in the connection's bytes the frame is. limit
 // is how much may wait already; full says that it is passed, and that nothing was added.
-func (w *writer) add(h frame.Header, section []byte, body payload, limit int) (at span, lead, full bool, err error) {
+func (w *writer) add(h *frame.Header, section []byte, body payload, limit int) (at span, lead, full bool, err error) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.err != nil:
-		return at, false, false, w.err
-	case w.queued > limit:
-		return at, false, true, nil
+	if w.err != nil || w.queued > limit {
+		full, err = w.err == nil, w.err
+		w.mu.Unlock()
+		return at, false, full, err
 	}
 	last := w.space(frame.HeaderSize)
 	last.data = h.Append(last.data)
@@ -94,6 +92,7 @@ func (w *writer) add(h frame.Header, section []byte, body payload, limit int) (a
 	w.put = at.end
 	lead = !w.busy
 	w.busy = true
+	w.mu.Unlock()
 	return at, lead, false, nil
 }
 
@@ -349,7 +348,7 @@ func (p patience) await(event <-chan struct{}) error {
 func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) (span, error) {
 	h := head(m, len(body.data), 0)
 	for {
-		at, lead, full, err := c.w.add(h, m.Header, body, maxQueued)
+		at, lead, full, err := c.w.add(&h, m.Header, body, maxQueued)
 		switch {
 		case err != nil:
 			return at, c.notSent(err)
