@@ -15,7 +15,8 @@ import (
 // The sizes and limits of the format. They are part of the protocol, not options.
 const (
 	HeaderSize = 16               // bytes of a frame's header
-	MaxBody    = 64 << 10         // bytes of body in one frame; a longer body is cut
+	MaxBody    = 128 << 10        // bytes of body in one frame; a longer body is cut
+	PartBody   = 64 << 10         // bytes of body in each frame but the last of one that is cut, by those who send; a receiver takes any
 	MaxSection = metadata.MaxSize // bytes of a message's metadata, all in its first frame
 	MaxPartial = 8                // messages that may be under way in frames at a time, each way
 )

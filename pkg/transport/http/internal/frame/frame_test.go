@@ -125,7 +125,7 @@ func TestRefusedHeaders(t *testing.T) {
 
 func TestAssemble(t *testing.T) {
 	t.Parallel()
-	big := bytes.Repeat([]byte("0123456789abcdef"), 10_000)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 20_000)
 	md := metadata.Of("k", "v")
 	var data []byte
 	add := func(kind transport.Kind, id uint32, flags uint8, section, body []byte) {

@@ -85,11 +85,11 @@ func (c *Conn) sendParts(p patience, m *transport.Message, how manner) (at span,
 		return at, err
 	}
 	defer func() { <-c.parts }()
-	h, section, body := head(m, frame.MaxBody, frame.More), []byte(m.Header), m.Body
+	h, section, body := head(m, frame.PartBody, frame.More), []byte(m.Header), m.Body
 	rest := body
 	leads := false
 	for first := true; ; {
-		data := rest[:min(len(rest), frame.MaxBody)]
+		data := rest[:min(len(rest), frame.PartBody)]
 		if rest = rest[len(data):]; len(rest) == 0 {
 			h.Flags &^= frame.More
 		}

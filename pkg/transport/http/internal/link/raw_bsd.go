@@ -7,13 +7,16 @@ import (
 	"syscall"
 )
 
-// writeRaw writes what the system takes at once. It is what RawConn.Write calls; true tells it not to wait.
+// writeRaw writes what the system takes at once. It is what RawConn.Write calls; true tells it not to wait,
+// false to call again when the system takes more.
 func (w *writer) writeRaw(fd uintptr) bool {
 	for {
 		n, err := syscall.Write(int(fd), w.batch[0].data)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
+		case errors.Is(err, syscall.EAGAIN) && w.waits:
+			return false
 		case errors.Is(err, syscall.EAGAIN):
 			w.fault = errWouldBlock
 		case err != nil:

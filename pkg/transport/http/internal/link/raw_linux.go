@@ -8,7 +8,7 @@ import (
 )
 
 // writeRaw writes what the system takes at once, of all chunks by one call. It is what RawConn.Write calls; true tells it
-// not to wait.
+// not to wait, false to call again when the system takes more.
 func (w *writer) writeRaw(fd uintptr) bool {
 	for {
 		var n int
@@ -21,6 +21,8 @@ func (w *writer) writeRaw(fd uintptr) bool {
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
+		case errors.Is(err, syscall.EAGAIN) && w.waits:
+			return false
 		case errors.Is(err, syscall.EAGAIN):
 			w.fault = errWouldBlock
 		case err != nil:

@@ -40,6 +40,7 @@ type writer struct {
 	batch []chunk // what is not written
 	vec   [][]byte
 	fault error // of one try to write
+	waits bool  // until the system takes more
 	write func(fd uintptr) bool
 }
 
@@ -206,19 +207,24 @@ func (w *writer) wrote(n int) bool {
 // drainNow writes until nothing is left, and reports whether it could without waiting.
 func (w *writer) drainNow() bool {
 	for len(w.batch) > 0 || w.take() {
-		w.fault = nil
-		if err := w.c.raw.Write(w.write); err != nil {
-			w.fault = err
-		}
-		switch {
-		case errors.Is(w.fault, errWouldBlock):
+		switch err := w.tryRaw(); {
+		case errors.Is(err, errWouldBlock):
 			return false
-		case w.fault != nil:
-			w.broken(w.fault)
+		case err != nil:
+			w.broken(err)
 			return true
 		}
 	}
 	return true
+}
+
+// tryRaw writes what the system takes of the batch, or, where waits says so, all of it.
+func (w *writer) tryRaw() error {
+	w.fault = nil
+	if err := w.c.raw.Write(w.write); err != nil {
+		return err
+	}
+	return w.fault
 }
 
 // drain writes until nothing is left, waiting for the peer.
@@ -227,11 +233,8 @@ func (w *writer) drain() {
 	for len(w.batch) > 0 || w.take() {
 		err := w.c.nc.SetWriteDeadline(time.Now().Add(w.c.o.WriteTimeout))
 		limited = true
-		for err == nil {
-			var n int
-			if n, err = w.c.nc.Write(w.batch[0].data); w.wrote(n) {
-				break
-			}
+		if err == nil {
+			err = w.writeAll()
 		}
 		if err != nil {
 			w.broken(err)
@@ -240,6 +243,21 @@ func (w *writer) drain() {
 	}
 	if limited {
 		_ = w.c.nc.SetWriteDeadline(time.Time{}) // of a connection that has ended it does not matter
+	}
+}
+
+// writeAll writes the batch, until the write deadline.
+func (w *writer) writeAll() error {
+	if w.c.raw != nil {
+		w.waits = true
+		defer func() { w.waits = false }()
+		return w.tryRaw()
+	}
+	for {
+		n, err := w.c.nc.Write(w.batch[0].data)
+		if w.wrote(n) || err != nil {
+			return err
+		}
 	}
 }
 
