@@ -223,7 +223,7 @@ func (c *Conn) sendCall(ctx context.Context, r *call, req *transport.Message, no
 		h.Timeout = frame.Timeout(time.Duration(r.deadline - now))
 	}
 	if len(req.Body) <= frame.MaxBody {
-		at, lead, full, err := c.w.add(&h, req.Header, payload{data: req.Body, lent: req.Lent}, maxQueued)
+		at, lead, full, err := c.w.add(&h, req.Header, payload{data: req.Body, lent: req.Lent}, maxQueued, now)
 		if !full && err == nil {
 			if lead {
 				c.push(how)

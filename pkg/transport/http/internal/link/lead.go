@@ -105,7 +105,7 @@ func (c *Conn) read() {
 func (c *Conn) readOn() (passed bool) {
 	if c.calls.holds {
 		c.calls.holds = false
-		c.w.flush(false)
+		c.w.release()
 	}
 	for alone := 0; ; {
 		err := c.in.fill(context.Background())
@@ -118,7 +118,7 @@ func (c *Conn) readOn() (passed bool) {
 			}
 			last.hand()
 			if held {
-				c.w.flush(false)
+				c.w.release()
 			}
 			if n > 1 || c.calls.waiting.Load() > 0 || c.raw == nil {
 				alone = 0

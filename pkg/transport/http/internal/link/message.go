@@ -94,7 +94,7 @@ func (c *Conn) sendParts(p patience, m *transport.Message, how manner) (at span,
 			h.Flags &^= frame.More
 		}
 		h.Body = uint32(len(data))
-		part, lead, full, err := c.w.add(&h, section, payload{data: data, lent: m.Lent}, maxParts)
+		part, lead, full, err := c.w.add(&h, section, payload{data: data, lent: m.Lent}, maxParts, 0)
 		leads = leads || lead
 		if full { // what is there leaves now, and this part later
 			if leads {
@@ -141,7 +141,7 @@ func (c *Conn) cutOff(m *transport.Message, h frame.Header, err error) error {
 // post has a frame without a payload written by others: its sender cannot wait. A peer that makes many of them wait reads
 // nothing, and the connection is given up.
 func (c *Conn) post(h frame.Header) {
-	_, lead, full, err := c.w.add(&h, nil, payload{}, 2*maxQueued)
+	_, lead, full, err := c.w.add(&h, nil, payload{}, 2*maxQueued, 0)
 	switch {
 	case full:
 		c.fail(fmt.Errorf("%w: %s does not read", transport.ErrProtocol, c.RemoteAddr()))

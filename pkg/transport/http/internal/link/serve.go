@@ -286,7 +286,7 @@ func (s *serving) hold(m *transport.Message) {
 	}
 	h := head(m, len(m.Body), 0)
 	for {
-		_, lead, full, err := s.w.add(&h, m.Header, payload{data: m.Body, gift: &m.Body}, maxQueued)
+		_, lead, full, err := s.w.add(&h, m.Header, payload{data: m.Body, gift: &m.Body}, maxQueued, 0)
 		s.leads = s.leads || lead
 		if err != nil || !full {
 			return

@@ -32,7 +32,9 @@ type writer struct {
 	queued int     // bytes in them
 	put    int64   // bytes that were ever added
 	taken  int64   // of these, the ones that the system may have
-	busy   bool    // somebody writes
+	busy   bool    // somebody writes, or holds
+	held   bool    // it is hold's caller who will
+	since  int64   // when the first call was added since hold, on callctx's clock; 0: none was
 	err    error
 	room   chan struct{} // closed when there is room again; nil where nobody waits
 
@@ -43,6 +45,10 @@ type writer struct {
 	waits bool  // until the system takes more
 	write func(fd uintptr) bool
 }
+
+// gatherTime is how long calls may gather for one write. It is seldom reached: 500 callers that do nothing but call take half of it
+// to have their turns.
+const gatherTime = time.Millisecond
 
 // chunk is a piece of what is to be written: a buffer that frames are copied to, or a long body that was given away.
 type chunk struct {
@@ -66,8 +72,9 @@ type payload struct {
 type span struct{ begin, end int64 }
 
 // add appends a frame, and reports whether the caller has to flush, and where in the connection's bytes the frame is. limit
-// is how much may wait already; full says that it is passed, and that nothing was added.
-func (w *writer) add(h *frame.Header, section []byte, body payload, limit int) (at span, lead, full bool, err error) {
+// is how much may wait already; full says that it is passed, and that nothing was added. now is the time on callctx's clock; 0 is that
+// it is not known.
+func (w *writer) add(h *frame.Header, section []byte, body payload, limit int, now int64) (at span, lead, full bool, err error) {
 	w.mu.Lock()
 	if w.err != nil || w.queued > limit {
 		full, err = w.err == nil, w.err
@@ -91,7 +98,7 @@ func (w *writer) add(h *frame.Header, section []byte, body payload, limit int) (
 	at = span{w.put, w.put + int64(n)}
 	w.queued += n
 	w.put = at.end
-	lead = !w.busy
+	lead = !w.busy || w.overdue(now)
 	w.busy = true
 	w.mu.Unlock()
 	return at, lead, false, nil
@@ -140,13 +147,42 @@ func (w *writer) flush(more bool) {
 	}
 }
 
-// hold has what is added gather until the caller calls flush, and reports whether it does: not where somebody writes.
+// hold has what is added gather until the caller calls release, and reports whether it does: not where somebody writes.
 func (w *writer) hold() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	held := !w.busy
-	w.busy = true
-	return held
+	if w.busy {
+		return false
+	}
+	w.busy, w.held, w.since = true, true, 0
+	return true
+}
+
+// release writes what has gathered since hold, unless a caller has lost its patience and does.
+func (w *writer) release() {
+	w.mu.Lock()
+	held := w.held
+	w.held = false
+	w.mu.Unlock()
+	if held {
+		w.flush(false)
+	}
+}
+
+// overdue reports whether what is held back waits so long that the caller, who adds a call, is to write it: those who were
+// woken before the one who would have are busy with other things. The caller holds the lock.
+func (w *writer) overdue(now int64) bool {
+	switch {
+	case !w.held || now == 0:
+		return false
+	case w.since == 0:
+		w.since = now
+		return false
+	case now-w.since < int64(gatherTime):
+		return false
+	}
+	w.held = false
+	return true
 }
 
 // handOver has what is there written by a goroutine of its own, while the caller goes on.
@@ -366,7 +402,7 @@ func (p patience) await(event <-chan struct{}) error {
 func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) (span, error) {
 	h := head(m, len(body.data), 0)
 	for {
-		at, lead, full, err := c.w.add(&h, m.Header, body, maxQueued)
+		at, lead, full, err := c.w.add(&h, m.Header, body, maxQueued, 0)
 		switch {
 		case err != nil:
 			return at, c.notSent(err)

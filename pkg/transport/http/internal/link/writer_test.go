@@ -1,0 +1,44 @@
+package link
+
+import (
+	"testing"
+	"time"
+
+	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+)
+
+// TestGather: what is added while somebody holds the writer is left to that one, for a while.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	c := &Conn{o: &Options{Buffers: NewBuffers()}}
+	w := &writer{c: c}
+	add := func(now int64) (lead bool) {
+		t.Helper()
+		_, lead, full, err := w.add(&frame.Header{Kind: transport.Call}, nil, payload{}, maxQueued, now)
+		if full || err != nil {
+			t.Fatalf("full %t, %v", full, err)
+		}
+		return lead
+	}
+	if !w.hold() {
+		t.Fatal("nobody writes, and it cannot be held")
+	}
+	if w.hold() {
+		t.Fatal("held twice")
+	}
+	start := int64(1)
+	late := start + int64(gatherTime)
+	if add(start) || add(late-1) || add(0) {
+		t.Error("a call that came in time is to be written by its caller")
+	}
+	if !add(late) {
+		t.Error("a call that came late is left to who holds")
+	}
+	if add(late + int64(time.Second)) {
+		t.Error("two are to write at a time")
+	}
+	if w.release(); !w.busy || w.queued != 5*frame.HeaderSize {
+		t.Error("release has written what another is to write")
+	}
+}
