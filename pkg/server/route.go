@@ -67,7 +67,7 @@ func (r *serving) find(header metadata.MD) *transport.Route {
 		return route
 	}
 	rt := r.route(header)
-	route = &transport.Route{Serve: rt.serve, Timeout: r.limit, Pace: rt.pace}
+	route = &transport.Route{Header: header.Clone(), Serve: rt.serve, Timeout: r.limit, Pace: rt.pace}
 	if _, numbered := header.Bytes(transport.HeaderID); rt.broken == nil && len(header) <= maxRouteHeader && !numbered {
 		r.routes.add(string(header), route)
 	}

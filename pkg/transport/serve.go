@@ -15,13 +15,16 @@ type UnaryServer interface {
 	ServeCalls(ctx context.Context, route Router) error
 }
 
-// Router makes the Route of a call from the framework's own headers (see Reserved), which nobody changes from then on.
+// Router gives the Route of a call by the framework's own headers (see Reserved), which are valid until it returns.
 // It gives one for whatever it gets: that of a call which cannot be answered tells so.
 type Router func(header metadata.MD) *Route
 
 // Route is what a server makes of the headers of a unary call. A connection keeps it for further calls with the same
 // ones, so it holds nothing of a single call.
 type Route struct {
+	// Header is a copy of the headers that the Route was made of, for calls to have; nobody changes it. Where it is nil the
+	// connection makes one for itself.
+	Header metadata.MD
 	// Serve answers a call: it reads req and sets the Header and Body of rsp, appending to their storage. Both messages
 	// are valid until it returns; their headers are the framework's own. ctx carries the caller's metadata
 	// (metadata.Incoming). It ends when Serve returns, at its deadline, or when the caller has gone; it and its metadata

@@ -4,10 +4,12 @@ package link_test
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
@@ -46,4 +48,28 @@ func TestAllocations(t *testing.T) {
 	}
 	close(stop)
 	others.Wait()
+}
+
+// TestAllocationsOfManyEndpoints: nor do calls to more endpoints than a connection remembers, where the Router does.
+func TestAllocationsOfManyEndpoints(t *testing.T) {
+	const endpoints = 100
+	routes := map[string]*transport.Route{}
+	reqs := make([]transport.Message, endpoints)
+	for i := range reqs {
+		h := metadata.Of(transport.HeaderEndpoint, "E"+strconv.Itoa(i))
+		reqs[i] = transport.Message{Header: h, Body: []byte("hello")}
+		routes[string(h)] = &transport.Route{Header: h, Serve: echo, Pace: transport.NewPace(transport.PaceInline)}
+	}
+	client, _ := served(t, func(header metadata.MD) *transport.Route { return routes[string(header)] })
+	var rsp transport.Message
+	n := testing.AllocsPerRun(200, func() {
+		for i := range reqs {
+			if err := client.Call(context.Background(), &reqs[i], &rsp); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if n > 10 { // the storage of metadata is allocated for many calls at a time
+		t.Errorf("%v allocations for %d calls", n, endpoints)
+	}
 }

@@ -65,14 +65,17 @@ func (m *memo) find(header metadata.MD, router transport.Router) (*transport.Rou
 }
 
 // routeOf gives a copy of the framework's part that nobody changes, and its route.
-func (m *memo) routeOf(own metadata.MD, router transport.Router) (metadata.MD, *transport.Route) {
+func (m *memo) routeOf(header metadata.MD, router transport.Router) (metadata.MD, *transport.Route) {
 	for i := range m.routes {
-		if e := &m.routes[i]; e.route != nil && bytes.Equal(e.own, own) {
+		if e := &m.routes[i]; e.route != nil && bytes.Equal(e.own, header) {
 			return e.own, e.route
 		}
 	}
-	own = own.Clone()
-	route := router(own)
+	route := router(header)
+	own := route.Header
+	if own == nil {
+		own = header.Clone()
+	}
 	if len(own) <= memoBytes {
 		e := &m.routes[m.next%memoSize]
 		m.next++
