@@ -13,9 +13,9 @@ const (
 	littleSize = 4 << 10   // of a connection that must hold a buffer while it waits: one over TLS
 )
 
-// Buffers lends storage to many connections: buffers, and the records of calls. The zero value is not ready: call
+// Buffers lends storage to many connections: buffers, and the records of calls and of those who wait. The zero value is not ready: call
 // NewBuffers.
-type Buffers struct{ chunks, reads, little, bodies, boxes, calls, desks sync.Pool }
+type Buffers struct{ chunks, reads, little, bodies, boxes, calls, desks, tickets sync.Pool }
 
 // NewBuffers returns a lender of storage.
 func NewBuffers() *Buffers {
@@ -26,6 +26,7 @@ func NewBuffers() *Buffers {
 	b.bodies.New = func() any { return new([]byte) }
 	b.boxes.New = b.bodies.New
 	b.calls.New = func() any { return &call{answer: make(chan error, 1)} }
+	b.tickets.New = func() any { return newTicket() }
 	b.desks.New = func() any { return new(desk) }
 	return b
 }

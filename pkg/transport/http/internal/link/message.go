@@ -33,7 +33,7 @@ func (c *Conn) sendMessage(ctx context.Context, m *transport.Message, how manner
 	if err := ctx.Err(); err != nil {
 		return c.notSent(err)
 	}
-	p := patience{ctx, never}
+	p := patience{ctx: ctx, until: never}
 	if c.tracker != nil {
 		c.tracker.Sending(m.Kind, m.ID)
 		defer c.tracker.Sent(m.Kind)
@@ -94,7 +94,7 @@ func (c *Conn) sendParts(p patience, m *transport.Message, how manner) (at span,
 			h.Flags &^= frame.More
 		}
 		h.Body = uint32(len(data))
-		part, lead, full, err := c.w.add(&h, section, payload{data: data, lent: m.Lent}, maxParts, 0)
+		part, lead, full, err := c.w.add(&h, section, payload{data: data, lent: m.Lent}, maxParts, 0, nil)
 		leads = leads || lead
 		if full { // what is there leaves now, and this part later
 			if leads {
@@ -141,7 +141,7 @@ func (c *Conn) cutOff(m *transport.Message, h frame.Header, err error) error {
 // post has a frame without a payload written by others: its sender cannot wait. A peer that makes many of them wait reads
 // nothing, and the connection is given up.
 func (c *Conn) post(h frame.Header) {
-	_, lead, full, err := c.w.add(&h, nil, payload{}, 2*maxQueued, 0)
+	_, lead, full, err := c.w.add(&h, nil, payload{}, 2*maxQueued, 0, nil)
 	switch {
 	case full:
 		c.fail(fmt.Errorf("%w: %s does not read", transport.ErrProtocol, c.RemoteAddr()))

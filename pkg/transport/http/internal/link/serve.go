@@ -40,6 +40,7 @@ type serving struct {
 	leads   bool          // the answers of the batch wait for flush
 	cost    time.Duration // what they took
 	desk    *desk         // during a batch
+	ticket  *ticket       // made when an answer has to wait for room
 
 	// turn is odd while a handler runs on the goroutine that reads. Whoever makes it even, that goroutine or the monitor, has
 	// the reading from then on.
@@ -281,18 +282,21 @@ func (s *serving) limited(rsp *transport.Message) *transport.Message {
 func (s *serving) hold(m *transport.Message) {
 	if len(m.Body) > frame.MaxBody {
 		s.flush()
-		_, _ = s.sendParts(patience{s.ctx, never}, m, alone) // where it fails the connection has: the next read tells
+		_, _ = s.sendParts(patience{ctx: s.ctx, until: never}, m, alone) // where it fails the connection has: the next read tells
 		return
 	}
 	h := head(m, len(m.Body), 0)
 	for {
-		_, lead, full, err := s.w.add(&h, m.Header, payload{data: m.Body, gift: &m.Body}, maxQueued, 0)
+		_, lead, full, err := s.w.add(&h, m.Header, payload{data: m.Body, gift: &m.Body}, maxQueued, 0, s.ticket)
 		s.leads = s.leads || lead
 		if err != nil || !full {
 			return
 		}
 		s.flush()
-		if s.w.await(patience{s.ctx, never}) != nil {
+		if s.ticket == nil {
+			s.ticket = newTicket()
+		}
+		if s.w.queue(s.ticket, frame.HeaderSize+len(m.Header)+len(m.Body), patience{ctx: s.ctx, until: never}) != nil {
 			return
 		}
 	}
@@ -370,9 +374,9 @@ func (s *serving) answer(d *desk) {
 		how = crowded
 	}
 	if len(m.Body) > frame.MaxBody {
-		_, _ = s.sendParts(patience{s.ctx, never}, m, how) // where it fails the connection has
+		_, _ = s.sendParts(patience{ctx: s.ctx, until: never}, m, how) // where it fails the connection has
 	} else {
-		_, _ = s.send(patience{s.ctx, never}, m, payload{data: m.Body, gift: &m.Body}, how)
+		_, _ = s.send(patience{ctx: s.ctx, until: never}, m, payload{data: m.Body, gift: &m.Body}, how)
 	}
 	s.unsent.Add(-1)
 	select {

@@ -36,7 +36,8 @@ type writer struct {
 	held   bool    // it is hold's caller who will
 	since  int64   // when the first call was added since hold, on callctx's clock; 0: none was
 	err    error
-	room   chan struct{} // closed when there is room again; nil where nobody waits
+	line   line          // of those who wait to add whole messages
+	room   chan struct{} // closed when there is room again for parts; nil where nobody waits
 
 	// Of whoever writes.
 	batch []chunk // what is not written
@@ -73,10 +74,10 @@ type span struct{ begin, end int64 }
 
 // add appends a frame, and reports whether the caller has to flush, and where in the connection's bytes the frame is. limit
 // is how much may wait already; full says that it is passed, and that nothing was added. now is the time on callctx's clock; 0 is that
-// it is not known.
-func (w *writer) add(h *frame.Header, section []byte, body payload, limit int, now int64) (at span, lead, full bool, err error) {
+// it is not known. t is the place of one who waits in line; nil is one who does not.
+func (w *writer) add(h *frame.Header, section []byte, body payload, limit int, now int64, t *ticket) (at span, lead, full bool, err error) {
 	w.mu.Lock()
-	if w.err != nil || w.queued > limit {
+	if w.err != nil || !w.admit(t, limit) {
 		full, err = w.err == nil, w.err
 		w.mu.Unlock()
 		return at, false, full, err
@@ -233,6 +234,7 @@ func (w *writer) wrote(n int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.queued -= n
+	w.letIn()
 	if w.room != nil && w.queued <= maxParts/2 {
 		close(w.room)
 		w.room = nil
@@ -327,6 +329,7 @@ func (w *writer) fail(err error) {
 		w.err = err
 	}
 	w.chunks = nil
+	w.disperse()
 	if w.room != nil {
 		close(w.room)
 		w.room = nil
@@ -354,13 +357,14 @@ func (w *writer) unsent(at span) bool {
 	return at.begin >= w.taken
 }
 
-// patience is how long somebody waits: until ctx ends, or a time on callctx's clock.
+// patience is how long somebody waits: until ctx ends, a time on callctx's clock, or the answer of a call.
 type patience struct {
-	ctx   context.Context
-	until int64
+	ctx    context.Context
+	until  int64
+	answer chan error // of a call that waits to be sent, whose deadline the watch keeps; nil: none
 }
 
-// await waits until there is room, the connection ends, or the patience does.
+// await waits until there is room for a part, the connection ends, or the patience does.
 func (w *writer) await(p patience) error {
 	w.mu.Lock()
 	if w.err != nil {
@@ -392,17 +396,24 @@ func (p patience) await(event <-chan struct{}) error {
 		return nil
 	case <-late:
 		return context.DeadlineExceeded
+	case err := <-p.answer:
+		p.answer <- err      // it is the caller's to take
+		if err == errEnded { //nolint:errorlint // passed from hand to hand, never wrapped
+			return nil // the writer knows why
+		}
+		return err
 	case <-p.ctx.Done():
 		return p.ctx.Err()
 	}
 }
 
-// send adds a message of one frame, waiting for room, and has it written. It gives its place in the connection's bytes. An
-// error says that nothing of it was or will be written.
+// send adds a message of one frame, waiting in line for room, and has it written. It gives its place in the connection's bytes.
+// An error says that nothing of it was or will be written.
 func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) (span, error) {
 	h := head(m, len(body.data), 0)
+	var t *ticket
 	for {
-		at, lead, full, err := c.w.add(&h, m.Header, body, maxQueued, 0)
+		at, lead, full, err := c.w.add(&h, m.Header, body, maxQueued, 0, t)
 		switch {
 		case err != nil:
 			return at, c.notSent(err)
@@ -412,7 +423,11 @@ func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) 
 			c.push(how)
 			return at, nil
 		}
-		if err := c.w.await(p); err != nil {
+		if t == nil {
+			t = c.o.Buffers.tickets.Get().(*ticket)
+			defer c.o.Buffers.tickets.Put(t)
+		}
+		if err := c.w.queue(t, frame.HeaderSize+len(m.Header)+len(body.data), p); err != nil {
 			return at, c.notSent(err)
 		}
 	}

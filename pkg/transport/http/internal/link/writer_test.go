@@ -15,7 +15,7 @@ func TestGather(t *testing.T) {
 	w := &writer{c: c}
 	add := func(now int64) (lead bool) {
 		t.Helper()
-		_, lead, full, err := w.add(&frame.Header{Kind: transport.Call}, nil, payload{}, maxQueued, now)
+		_, lead, full, err := w.add(&frame.Header{Kind: transport.Call}, nil, payload{}, maxQueued, now, nil)
 		if full || err != nil {
 			t.Fatalf("full %t, %v", full, err)
 		}
