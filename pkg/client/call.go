@@ -9,7 +9,7 @@ import (
 )
 
 // keepBody is the largest body, in bytes, whose storage is kept for the next call.
-const keepBody = 4 << 20
+const keepBody = 8 << 20
 
 // call is the record of a call: its options, what middleware is shown, and storage. Records are used again, so that a
 // call allocates nothing; one that somebody may still be using is left to the garbage collector.

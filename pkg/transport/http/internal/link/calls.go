@@ -223,7 +223,7 @@ func (c *Conn) sendCall(ctx context.Context, r *call, req *transport.Message, no
 		h.Timeout = frame.Timeout(time.Duration(r.deadline - now))
 	}
 	if len(req.Body) <= frame.MaxBody {
-		at, lead, full, err := c.w.add(&h, req.Header, payload{data: req.Body, lent: req.Lent}, maxQueued, now, nil)
+		at, lead, full, err := c.w.add(&h, req.Header, payload{data: req.Body, lent: req.Lent}, &c.w.whole, nil, now)
 		if !full && err == nil {
 			if lead {
 				c.push(how)
@@ -237,10 +237,11 @@ func (c *Conn) sendCall(ctx context.Context, r *call, req *transport.Message, no
 // sendSlowly is sendCall for what may have to wait: a long body, or a queue that is full.
 func (c *Conn) sendSlowly(ctx context.Context, r *call, req *transport.Message, timeout time.Duration, how manner) (span, error) {
 	m := transport.Message{Kind: transport.Call, ID: r.id, Header: req.Header, Body: req.Body, Timeout: timeout, Lent: req.Lent}
+	p := patience{ctx: ctx, answer: r.answer}
 	if len(req.Body) > frame.MaxBody {
-		return c.sendParts(patience{ctx: ctx, until: r.deadline}, &m, how)
+		return c.sendParts(p, &m, how)
 	}
-	return c.send(patience{ctx: ctx, until: never, answer: r.answer}, &m, payload{data: req.Body, lent: req.Lent}, how)
+	return c.send(p, &m, payload{data: req.Body, lent: req.Lent}, how)
 }
 
 // abandon ends a call that could not be sent whole.

@@ -3,10 +3,10 @@ package link
 // Who has more to send than the queue takes waits in a line. The first are let in as others leave, as many as there is room for: where
 // all of them were woken each time, ten thousand callers of one connection would do little else than to wake up.
 
-// line is those who wait to add a message, in the order in which they came. The writer's lock guards it.
+// line is those who wait to add a message, or a part of one, in the order in which they came. The writer's lock guards it.
 type line struct {
+	limit       int // bytes that may be queued when one is let in
 	first, last *ticket
-	kept        int // bytes of room that are kept for those who were let in, and have not added their messages yet
 }
 
 // ticket is a place in a line. It may be used again, for one message at a time.
@@ -44,52 +44,70 @@ func (l *line) remove(t *ticket) {
 	t.queued, t.prev, t.next = false, nil, nil
 }
 
-// admit reports whether something may be added: it is t's turn, which ends, or there is room. What passes the line has a limit of its
-// own.
-func (w *writer) admit(t *ticket, limit int) bool {
-	if t != nil && t.let {
+// maxPassing is how much may be queued before what passes the lines finds no room either.
+const maxPassing = 2 * maxQueued
+
+// admit reports whether something may be added, in line with others: it is t's turn, which ends, or there is room and nobody
+// waits for it. A nil line is for what passes all lines.
+func (w *writer) admit(l *line, t *ticket) bool {
+	switch {
+	case t != nil && t.let:
 		t.let = false
-		w.line.kept -= t.size
+		w.kept -= t.size
 		return true
+	case l == nil:
+		return w.queued <= maxPassing
 	}
-	return w.queued+w.line.kept <= limit && (limit != maxQueued || w.line.first == nil)
+	return l.first == nil && w.queued+w.kept <= l.limit
 }
 
-// letIn lets the first in, where there is room.
+// letIn lets the first of each line in, where there is so much room that it is worth while to wake them. Those with parts need
+// more of it, and so come first.
 func (w *writer) letIn() {
-	if w.queued+w.line.kept > maxQueued/2 { // so that it is worth while to wake them
+	low := w.whole.limit / 2
+	if w.parts.first != nil {
+		low = w.parts.limit / 2
+	}
+	if w.queued+w.kept > low {
 		return
 	}
-	for t := w.line.first; t != nil && w.queued+w.line.kept < maxQueued; t = w.line.first {
-		w.line.remove(t)
-		t.let = true
-		w.line.kept += t.size
-		t.turn <- struct{}{}
+	for _, l := range [...]*line{&w.parts, &w.whole} {
+		for t := l.first; t != nil && w.queued+w.kept < l.limit; t = l.first {
+			l.remove(t)
+			t.let = true
+			w.kept += t.size
+			t.turn <- struct{}{}
+		}
 	}
 }
 
-// queue waits until a message of that size may be added by t, or for nothing that will come, which add tells. The error is the
+// queue waits in a line until size bytes may be added by t, or for nothing that will come, which add tells. The error is the
 // end of p.
-func (w *writer) queue(t *ticket, size int, p patience) error {
+func (w *writer) queue(l *line, t *ticket, size int, p patience) error {
 	w.mu.Lock()
-	if w.err != nil || w.admit(t, maxQueued) {
+	if w.err != nil || l.first == nil && w.queued+w.kept <= l.limit {
 		w.mu.Unlock()
 		return nil
 	}
+	select {
+	case <-t.turn: // of a wait that ended otherwise
+	default:
+	}
 	t.size = size
-	w.line.push(t)
+	l.push(t)
 	w.mu.Unlock()
 	err := p.await(t.turn)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
+	case err == nil && !t.queued:
 	case t.queued: // it was neither let in nor sent away
-		w.line.remove(t)
-	case err != nil:
-		<-t.turn // it has, at the same moment
+		l.remove(t)
+	default:
+		<-t.turn // it was, at the same moment
 		if t.let {
 			t.let = false
-			w.line.kept -= t.size
+			w.kept -= t.size
 			w.letIn()
 		}
 	}
@@ -98,8 +116,10 @@ func (w *writer) queue(t *ticket, size int, p patience) error {
 
 // disperse sends all away.
 func (w *writer) disperse() {
-	for t := w.line.first; t != nil; t = w.line.first {
-		w.line.remove(t)
-		t.turn <- struct{}{}
+	for _, l := range [...]*line{&w.whole, &w.parts} {
+		for t := l.first; t != nil; t = l.first {
+			l.remove(t)
+			t.turn <- struct{}{}
+		}
 	}
 }

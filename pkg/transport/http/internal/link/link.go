@@ -3,6 +3,7 @@
 //
 // It is where a call's cost is decided, and each part is there for what it saves; docs/speed.md has the figures.
 //
+//	line.go      who waits to send
 //	writer.go    frames of many goroutines leave in one write
 //	input.go     messages are read where they lie, in a buffer that a connection at rest has not got
 //	calls.go     a client's calls: a table of those that wait, whose records are used again
@@ -90,7 +91,7 @@ func New(nc net.Conn, tcp *net.TCPConn, o *Options, early []byte, server bool) *
 	}
 	c.in = input{c: c, asm: frame.NewAssembler(o.MaxMessage, o.Buffers), data: early}
 	c.in.read = c.in.readRaw
-	c.w = writer{c: c}
+	c.w = writer{c: c, whole: line{limit: maxQueued}, parts: line{limit: maxParts}}
 	c.w.write = c.w.writeRaw
 	c.calls.alarm.Store(never)
 	return c

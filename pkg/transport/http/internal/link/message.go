@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
@@ -33,7 +31,7 @@ func (c *Conn) sendMessage(ctx context.Context, m *transport.Message, how manner
 	if err := ctx.Err(); err != nil {
 		return c.notSent(err)
 	}
-	p := patience{ctx: ctx, until: never}
+	p := patience{ctx: ctx}
 	if c.tracker != nil {
 		c.tracker.Sending(m.Kind, m.ID)
 		defer c.tracker.Sent(m.Kind)
@@ -88,13 +86,15 @@ func (c *Conn) sendParts(p patience, m *transport.Message, how manner) (at span,
 	h, section, body := head(m, frame.PartBody, frame.More), []byte(m.Header), m.Body
 	rest := body
 	leads := false
+	t := c.o.Buffers.tickets.Get().(*ticket)
+	defer c.o.Buffers.tickets.Put(t)
 	for first := true; ; {
 		data := rest[:min(len(rest), frame.PartBody)]
 		if rest = rest[len(data):]; len(rest) == 0 {
 			h.Flags &^= frame.More
 		}
 		h.Body = uint32(len(data))
-		part, lead, full, err := c.w.add(&h, section, payload{data: data, lent: m.Lent}, maxParts, 0, nil)
+		part, lead, full, err := c.w.add(&h, section, payload{data: data, lent: m.Lent}, &c.w.parts, t, 0)
 		leads = leads || lead
 		if full { // what is there leaves now, and this part later
 			if leads {
@@ -102,7 +102,7 @@ func (c *Conn) sendParts(p patience, m *transport.Message, how manner) (at span,
 				leads = false
 			}
 			rest = body[len(body)-len(rest)-len(data):]
-			if err = c.w.await(p); err == nil {
+			if err = c.w.queue(&c.w.parts, t, len(data), p); err == nil {
 				h.Flags |= frame.More
 				continue
 			}
@@ -141,7 +141,7 @@ func (c *Conn) cutOff(m *transport.Message, h frame.Header, err error) error {
 // post has a frame without a payload written by others: its sender cannot wait. A peer that makes many of them wait reads
 // nothing, and the connection is given up.
 func (c *Conn) post(h frame.Header) {
-	_, lead, full, err := c.w.add(&h, nil, payload{}, 2*maxQueued, 0, nil)
+	_, lead, full, err := c.w.add(&h, nil, payload{}, nil, nil, 0)
 	switch {
 	case full:
 		c.fail(fmt.Errorf("%w: %s does not read", transport.ErrProtocol, c.RemoteAddr()))
@@ -157,19 +157,18 @@ func (c *Conn) acquire(p patience, gate chan struct{}) error {
 		return nil
 	default:
 	}
-	ctx, stop := context.WithCancel(p.ctx)
-	defer stop()
-	if p.until != never {
-		ctx, stop = context.WithTimeout(ctx, time.Duration(p.until-callctx.Now()))
-		defer stop()
-	}
 	select {
 	case gate <- struct{}{}:
 		return nil
 	case <-c.closed:
 		return c.notSent(c.err)
-	case <-ctx.Done():
-		return c.notSent(ctx.Err())
+	case err := <-p.answer:
+		if err = p.giveBack(err); err == nil {
+			err = c.err
+		}
+		return c.notSent(err)
+	case <-p.ctx.Done():
+		return c.notSent(p.ctx.Err())
 	}
 }
 

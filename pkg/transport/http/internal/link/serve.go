@@ -282,12 +282,12 @@ func (s *serving) limited(rsp *transport.Message) *transport.Message {
 func (s *serving) hold(m *transport.Message) {
 	if len(m.Body) > frame.MaxBody {
 		s.flush()
-		_, _ = s.sendParts(patience{ctx: s.ctx, until: never}, m, alone) // where it fails the connection has: the next read tells
+		_, _ = s.sendParts(patience{ctx: s.ctx}, m, alone) // where it fails the connection has: the next read tells
 		return
 	}
 	h := head(m, len(m.Body), 0)
 	for {
-		_, lead, full, err := s.w.add(&h, m.Header, payload{data: m.Body, gift: &m.Body}, maxQueued, 0, s.ticket)
+		_, lead, full, err := s.w.add(&h, m.Header, payload{data: m.Body, gift: &m.Body}, &s.w.whole, s.ticket, 0)
 		s.leads = s.leads || lead
 		if err != nil || !full {
 			return
@@ -296,7 +296,7 @@ func (s *serving) hold(m *transport.Message) {
 		if s.ticket == nil {
 			s.ticket = newTicket()
 		}
-		if s.w.queue(s.ticket, frame.HeaderSize+len(m.Header)+len(m.Body), patience{ctx: s.ctx, until: never}) != nil {
+		if s.w.queue(&s.w.whole, s.ticket, frame.HeaderSize+len(m.Header)+len(m.Body), patience{ctx: s.ctx}) != nil {
 			return
 		}
 	}
@@ -374,9 +374,9 @@ func (s *serving) answer(d *desk) {
 		how = crowded
 	}
 	if len(m.Body) > frame.MaxBody {
-		_, _ = s.sendParts(patience{ctx: s.ctx, until: never}, m, how) // where it fails the connection has
+		_, _ = s.sendParts(patience{ctx: s.ctx}, m, how) // where it fails the connection has
 	} else {
-		_, _ = s.send(patience{ctx: s.ctx, until: never}, m, payload{data: m.Body, gift: &m.Body}, how)
+		_, _ = s.send(patience{ctx: s.ctx}, m, payload{data: m.Body, gift: &m.Body}, how)
 	}
 	s.unsent.Add(-1)
 	select {

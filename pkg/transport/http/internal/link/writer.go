@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 )
@@ -36,8 +35,9 @@ type writer struct {
 	held   bool    // it is hold's caller who will
 	since  int64   // when the first call was added since hold, on callctx's clock; 0: none was
 	err    error
-	line   line          // of those who wait to add whole messages
-	room   chan struct{} // closed when there is room again for parts; nil where nobody waits
+	whole  line // of those who wait to add whole messages
+	parts  line // of those who wait to add a part of one
+	kept   int  // bytes of room that are kept for those who were let in, and have not added what they have yet
 
 	// Of whoever writes.
 	batch []chunk // what is not written
@@ -72,12 +72,12 @@ type payload struct {
 // span is where something lies in the bytes that a connection sends, from its beginning on.
 type span struct{ begin, end int64 }
 
-// add appends a frame, and reports whether the caller has to flush, and where in the connection's bytes the frame is. limit
-// is how much may wait already; full says that it is passed, and that nothing was added. now is the time on callctx's clock; 0 is that
-// it is not known. t is the place of one who waits in line; nil is one who does not.
-func (w *writer) add(h *frame.Header, section []byte, body payload, limit int, now int64, t *ticket) (at span, lead, full bool, err error) {
+// add appends a frame, and reports whether the caller has to flush, and where in the connection's bytes the frame is. full says that
+// nothing was added: there is no room, or others wait for it in l; a caller whose turn it is has that in t. A nil l is for what passes
+// the lines. now is the time on callctx's clock; 0 is that it is not known.
+func (w *writer) add(h *frame.Header, section []byte, body payload, l *line, t *ticket, now int64) (at span, lead, full bool, err error) {
 	w.mu.Lock()
-	if w.err != nil || !w.admit(t, limit) {
+	if w.err != nil || !w.admit(l, t) {
 		full, err = w.err == nil, w.err
 		w.mu.Unlock()
 		return at, false, full, err
@@ -235,10 +235,6 @@ func (w *writer) wrote(n int) bool {
 	defer w.mu.Unlock()
 	w.queued -= n
 	w.letIn()
-	if w.room != nil && w.queued <= maxParts/2 {
-		close(w.room)
-		w.room = nil
-	}
 	return len(w.batch) == 0
 }
 
@@ -330,10 +326,6 @@ func (w *writer) fail(err error) {
 	}
 	w.chunks = nil
 	w.disperse()
-	if w.room != nil {
-		close(w.room)
-		w.room = nil
-	}
 }
 
 // idle reports whether nothing waits to be written.
@@ -357,54 +349,32 @@ func (w *writer) unsent(at span) bool {
 	return at.begin >= w.taken
 }
 
-// patience is how long somebody waits: until ctx ends, a time on callctx's clock, or the answer of a call.
+// patience is how long somebody waits: until ctx ends, or until a call has its answer.
 type patience struct {
 	ctx    context.Context
-	until  int64
 	answer chan error // of a call that waits to be sent, whose deadline the watch keeps; nil: none
-}
-
-// await waits until there is room for a part, the connection ends, or the patience does.
-func (w *writer) await(p patience) error {
-	w.mu.Lock()
-	if w.err != nil {
-		defer w.mu.Unlock()
-		return w.err
-	}
-	if w.queued <= maxParts/2 {
-		w.mu.Unlock()
-		return nil
-	}
-	if w.room == nil {
-		w.room = make(chan struct{})
-	}
-	room := w.room
-	w.mu.Unlock()
-	return p.await(room)
 }
 
 // await waits for event.
 func (p patience) await(event <-chan struct{}) error {
-	var late <-chan time.Time
-	if p.until != never {
-		t := time.NewTimer(time.Duration(p.until - callctx.Now()))
-		defer t.Stop()
-		late = t.C
-	}
 	select {
 	case <-event:
 		return nil
-	case <-late:
-		return context.DeadlineExceeded
 	case err := <-p.answer:
-		p.answer <- err      // it is the caller's to take
-		if err == errEnded { //nolint:errorlint // passed from hand to hand, never wrapped
-			return nil // the writer knows why
-		}
-		return err
+		return p.giveBack(err)
 	case <-p.ctx.Done():
 		return p.ctx.Err()
 	}
+}
+
+// giveBack leaves an answer for the call itself to take, and gives its error; nil is that the connection has ended, for a reason that
+// the writer knows.
+func (p patience) giveBack(err error) error {
+	p.answer <- err
+	if err == errEnded { //nolint:errorlint // passed from hand to hand, never wrapped
+		return nil
+	}
+	return err
 }
 
 // send adds a message of one frame, waiting in line for room, and has it written. It gives its place in the connection's bytes.
@@ -413,7 +383,7 @@ func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) 
 	h := head(m, len(body.data), 0)
 	var t *ticket
 	for {
-		at, lead, full, err := c.w.add(&h, m.Header, body, maxQueued, 0, t)
+		at, lead, full, err := c.w.add(&h, m.Header, body, &c.w.whole, t, 0)
 		switch {
 		case err != nil:
 			return at, c.notSent(err)
@@ -427,7 +397,7 @@ func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) 
 			t = c.o.Buffers.tickets.Get().(*ticket)
 			defer c.o.Buffers.tickets.Put(t)
 		}
-		if err := c.w.queue(t, frame.HeaderSize+len(m.Header)+len(body.data), p); err != nil {
+		if err := c.w.queue(&c.w.whole, t, frame.HeaderSize+len(m.Header)+len(body.data), p); err != nil {
 			return at, c.notSent(err)
 		}
 	}

@@ -12,10 +12,10 @@ import (
 func TestGather(t *testing.T) {
 	t.Parallel()
 	c := &Conn{o: &Options{Buffers: NewBuffers()}}
-	w := &writer{c: c}
+	w := &writer{c: c, whole: line{limit: maxQueued}}
 	add := func(now int64) (lead bool) {
 		t.Helper()
-		_, lead, full, err := w.add(&frame.Header{Kind: transport.Call}, nil, payload{}, maxQueued, now, nil)
+		_, lead, full, err := w.add(&frame.Header{Kind: transport.Call}, nil, payload{}, &w.whole, nil, now)
 		if full || err != nil {
 			t.Fatalf("full %t, %v", full, err)
 		}
