@@ -2,6 +2,7 @@ package frame
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -14,8 +15,8 @@ const Large = 16 << 10
 
 // Store lends storage for large bodies, so that a connection at rest holds none.
 type Store interface {
-	// Body gives storage of any size, empty.
-	Body() []byte
+	// Body gives storage for n bytes, empty, if there is any that was used before; else less, or none. It allocates nothing.
+	Body(n int) []byte
 	// Keep takes storage back.
 	Keep([]byte)
 }
@@ -36,6 +37,7 @@ type Assembler struct {
 	left  int      // bytes of its payload that are still to come
 	cur   *partial // the message that it belongs to
 
+	usual   int        // bytes of the latest message that came in parts: the next is probably as long
 	partial []*partial // messages of which a frame came that said that more follows
 	done    *partial   // the complete message that Take will give
 	spare   *partial   // storage for the next message
@@ -112,9 +114,13 @@ func (a *Assembler) begin() error {
 	}
 	a.spare = nil
 	*p = partial{kind: h.Kind, id: h.ID, timeout: h.Timeout, began: a.began, section: int(h.Section), header: p.header[:0], body: p.body[:0]}
-	if h.Body >= Large && cap(p.body) < int(h.Body) {
+	want := int(h.Body)
+	if h.Flags&More != 0 {
+		want = max(want, a.usual)
+	}
+	if want >= Large && cap(p.body) < want {
 		a.store.Keep(p.body)
-		p.body = a.store.Body()
+		p.body = a.store.Body(want)
 	}
 	a.cur = p
 	return nil
@@ -147,8 +153,19 @@ func (a *Assembler) grow(p *partial, n int) {
 		return
 	}
 	// Doubled, where append would add a quarter: a large body is copied twice on its way, not five times.
-	old := p.body
-	p.body = append(make([]byte, 0, len(old)+max(n, len(old))), old...)
+	old, want := p.body, len(p.body)+max(n, len(p.body))
+	var next []byte
+	if want >= Large {
+		next = a.store.Body(want)
+	}
+	if cap(next) < want {
+		a.store.Keep(next)
+		if want >= Large {
+			want = 1 << bits.Len(uint(want-1)) // so that it fits messages that are a little longer
+		}
+		next = make([]byte, 0, want)
+	}
+	p.body = append(next[:0], old...)
 	a.store.Keep(old)
 }
 
@@ -191,6 +208,9 @@ func (a *Assembler) end() (bool, error) {
 	}
 	if flags&Abort != 0 {
 		return false, nil
+	}
+	if flags&Cont != 0 {
+		a.usual = len(p.body)
 	}
 	a.done = p
 	return true, nil

@@ -16,7 +16,7 @@ import (
 // store lends nothing, and spoils what it gets: it may be used by others from then on.
 type store struct{}
 
-func (store) Body() []byte { return nil }
+func (store) Body(int) []byte { return nil }
 
 func (store) Keep(b []byte) {
 	b = b[:cap(b)]

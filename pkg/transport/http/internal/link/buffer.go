@@ -1,6 +1,7 @@
 package link
 
 import (
+	"math/bits"
 	"sync"
 
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
@@ -15,7 +16,20 @@ const (
 
 // Buffers lends storage to many connections: buffers, and the records of calls and of those who wait. The zero value is not ready: call
 // NewBuffers.
-type Buffers struct{ chunks, reads, little, bodies, boxes, calls, desks, tickets sync.Pool }
+type Buffers struct {
+	chunks, reads, little, calls, desks, tickets sync.Pool
+
+	bodies [bodyClasses]sync.Pool // by size: see class
+	boxes  sync.Pool              // what bodies lie in, without them
+}
+
+// bodyClasses is how many sizes of bodies are told apart: each is twice the one before, from frame.Large on.
+const bodyClasses = 12
+
+// class gives the class of storage of n bytes: it has at least frame.Large<<class.
+func class(n int) int {
+	return min(max(bits.Len(uint(n)/frame.Large)-1, 0), bodyClasses-1)
+}
 
 // NewBuffers returns a lender of storage.
 func NewBuffers() *Buffers {
@@ -23,8 +37,7 @@ func NewBuffers() *Buffers {
 	for pool, size := range map[*sync.Pool]int{&b.chunks: chunkSize, &b.reads: readSize, &b.little: littleSize} {
 		pool.New = func() any { b := make([]byte, size); return &b }
 	}
-	b.bodies.New = func() any { return new([]byte) }
-	b.boxes.New = b.bodies.New
+	b.boxes.New = func() any { return new([]byte) }
 	b.calls.New = func() any { return &call{answer: make(chan error, 1)} }
 	b.tickets.New = func() any { return newTicket() }
 	b.desks.New = func() any { return new(desk) }
@@ -33,21 +46,42 @@ func NewBuffers() *Buffers {
 
 var _ frame.Store = (*Buffers)(nil)
 
-// Body gives storage of a large body, empty; it may be any, and none.
-func (b *Buffers) Body() []byte {
-	box := b.bodies.Get().(*[]byte)
+// Body implements frame.Store.
+func (b *Buffers) Body(n int) []byte {
+	fits := class(max(n-1, 0)) + 1 // all of this class, and above it, do; of the one below some
+	if n <= frame.Large {
+		fits = 0
+	}
+	for k := fits; k < min(fits+3, bodyClasses); k++ {
+		if body := b.take(k); body != nil {
+			return body
+		}
+	}
+	body := b.take(min(max(fits-1, 0), bodyClasses-1))
+	if cap(body) < n {
+		b.Keep(body)
+		return nil
+	}
+	return body
+}
+
+func (b *Buffers) take(class int) []byte {
+	box, ok := b.bodies[class].Get().(*[]byte)
+	if !ok {
+		return nil
+	}
 	body := *box
 	*box = nil
 	b.boxes.Put(box)
 	return body[:0]
 }
 
-// Keep takes storage back that is worth while.
+// Keep implements frame.Store.
 func (b *Buffers) Keep(body []byte) {
 	if cap(body) < frame.Large {
 		return
 	}
 	box := b.boxes.Get().(*[]byte)
 	*box = body[:0]
-	b.bodies.Put(box)
+	b.bodies[class(cap(body))].Put(box)
 }

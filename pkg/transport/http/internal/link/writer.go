@@ -129,10 +129,10 @@ func (w *writer) copy(data []byte) {
 
 // adopt makes a body a chunk of its own.
 func (w *writer) adopt(body []byte, gift *[]byte) {
-	pool := &w.c.o.Buffers.bodies
-	next := pool.Get().(*[]byte)
-	*gift, *next = *next, *gift
-	w.chunks = append(w.chunks, chunk{data: body, from: next, to: pool})
+	b := w.c.o.Buffers
+	box := b.boxes.Get().(*[]byte)
+	*gift, *box = b.Body(len(body)), body
+	w.chunks = append(w.chunks, chunk{data: body, from: box, to: &b.bodies[class(cap(body))]})
 }
 
 // flush writes what is there, for the caller that was told to lead. With more of them around, others get to run first
