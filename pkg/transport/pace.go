@@ -101,6 +101,15 @@ func (p *Pace) delayed(d time.Duration) {
 	}
 }
 
+// Met notes that a call that is not timed was met under way, and went on for d. One that is slow is met sooner than it is timed:
+// then all are timed for a while.
+func (p *Pace) Met(d time.Duration) {
+	if p != nil && d >= fastCall/2 {
+		p.quick.Store(0)
+		p.delayed(2 * d) // it was met in its midst, on average
+	}
+}
+
 // Blocked notes that a call has held up the connection for d, and lost the reading.
 func (p *Pace) Blocked(d time.Duration) {
 	if p == nil {

@@ -3,6 +3,8 @@ package link
 import (
 	"sync"
 	"time"
+
+	"github.com/cb02dfca/micro/internal/callctx"
 )
 
 // tick is how often connections are looked at on which handlers run. A handler that is seen twice has held up its
@@ -54,6 +56,9 @@ func (m *Monitor) look() bool {
 		switch {
 		case same && turn%2 == 1:
 			s.takeOver(turn)
+		case turn%2 == 1:
+			s.metAt.Store(callctx.Now())
+			s.met.Store(turn)
 		case same:
 			// Nothing has run since the last look. One that begins right now sees that it is not watched, or is seen here.
 			s.watched.Store(false)

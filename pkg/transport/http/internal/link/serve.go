@@ -45,8 +45,10 @@ type serving struct {
 	// turn is odd while a handler runs on the goroutine that reads. Whoever makes it even, that goroutine or the monitor, has
 	// the reading from then on.
 	turn    atomic.Uint64
-	seen    uint64      // turn at the monitor's last look
-	watched atomic.Bool // the monitor looks
+	seen    uint64        // turn at the monitor's last look
+	watched atomic.Bool   // the monitor looks
+	met     atomic.Uint64 // the turn that the monitor met last
+	metAt   atomic.Int64  // when
 
 	unsent atomic.Int32  // answers that goroutines are about to send
 	room   chan struct{} // a hint: unsent has become less
@@ -261,6 +263,8 @@ func (s *serving) run(d *desk) bool {
 		took := time.Duration(callctx.Now() - s.now)
 		s.now += int64(took)
 		pace.Ran(took, true)
+	} else if s.met.Load() == turn {
+		pace.Met(time.Duration(callctx.Now() - s.metAt.Load()))
 	}
 	s.hold(s.limited(&d.rsp))
 	if s.cost += pace.Cost(); s.cost > heldTime {
