@@ -67,7 +67,7 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// TestGuide builds the whole programs of the guide, and runs its test, each as it stands there.
+// TestGuide builds the guide's program and its package, and runs its test, each as it stands there.
 func TestGuide(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join("docs", "guide.md"))
@@ -80,10 +80,10 @@ func TestGuide(t *testing.T) {
 			found[name] = code
 		}
 	}
-	if len(found) != 2 || found["main"] == "" || found["shop_test"] == "" {
-		t.Fatal("docs/guide.md has not the one program and the one test that are expected")
+	if len(found) != 3 || found["main"] == "" || found["stock"] == "" || found["shop_test"] == "" {
+		t.Fatal("docs/guide.md has not the one program, the one package and the one test that are expected")
 	}
-	buildBlocks(t, map[string]string{"guide": found["main"]})
+	buildBlocks(t, map[string]string{"guide": found["main"], "stock": found["stock"]})
 	dir := t.TempDir()
 	overlay := writeOverlay(t, dir, map[string]string{"guide/shop_test.go": found["shop_test"]})
 	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", filepath.Join(dir, "guide.exe"), "./readme/guide").CombinedOutput()

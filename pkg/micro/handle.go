@@ -21,6 +21,12 @@ func Handle[Req, Rsp any](s *Service, endpoint string, h func(context.Context, *
 	return server.Handle(s.server, endpoint, h, opts...)
 }
 
+// HandleInto registers a unary handler that fills its answer, which is the zero Rsp when it is called. With [server.Pooled] the
+// messages of such a handler are used again, and a call allocates nothing but what the handler does.
+func HandleInto[Req, Rsp any](s *Service, endpoint string, h func(context.Context, *Req, *Rsp) error, opts ...server.EndpointOption) error {
+	return server.HandleInto(s.server, endpoint, h, opts...)
+}
+
 // HandleServerStream registers a handler of one request and many answers.
 func HandleServerStream[Req, Rsp any](s *Service, endpoint string, h func(context.Context, *Req, *Sender[Rsp]) error, opts ...server.EndpointOption) error {
 	return server.HandleServerStream(s.server, endpoint, h, opts...)

@@ -24,7 +24,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
+	switch os.Getenv(childEnv) {
+	case "":
+	case heapChildren:
+		os.Exit(heapChild())
+	default:
 		os.Exit(child())
 	}
 	goleak.VerifyTestMain(m)
@@ -119,6 +123,31 @@ func TestServiceIsFoundAndCalled(t *testing.T) {
 	}
 	if nodes, err := reg.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("still listed: %v %v", nodes, err)
+	}
+}
+
+func TestHandleInto(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t)
+	s, up := newService(t, reg)
+	_ = micro.HandleInto(s, "Say.Hello", func(_ context.Context, in *Hello, out *Greeting) error {
+		if out.Msg != "" {
+			t.Errorf("the answer was not empty: %q", out.Msg)
+		}
+		if in.Name == "" {
+			return status.New(status.InvalidArgument, "no name")
+		}
+		out.Msg = "Hello " + in.Name
+		return nil
+	}, server.Pooled(), server.Inline())
+	run(t, s)
+	<-up
+	c := newCaller(t, reg).Client()
+	for _, name := range []string{"x", "", "y"} {
+		rsp, err := client.Call[Greeting](t.Context(), c, "greeter", "Say.Hello", &Hello{Name: name})
+		if name == "" && status.CodeOf(err) != status.InvalidArgument || name != "" && (err != nil || rsp.Msg != "Hello "+name) {
+			t.Errorf("%q: %v %v", name, rsp, err)
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ type options struct {
 	shutdownTimeout time.Duration
 	grace           time.Duration
 	signals         bool
+	minHeap         int
 
 	beforeStart, afterStart, beforeStop, afterStop []Hook
 
@@ -64,6 +65,7 @@ func defaults() options {
 		version: "latest", metadata: map[string]string{}, logger: slog.New(slog.DiscardHandler),
 		ttl: DefaultRegisterTTL, interval: DefaultRegisterInterval,
 		shutdownTimeout: DefaultShutdownTimeout, grace: DefaultGrace, signals: true,
+		minHeap: DefaultMinHeap,
 	}
 }
 
@@ -85,6 +87,9 @@ func (o *options) check() error {
 	}
 	if o.shutdownTimeout <= 0 || o.grace < 0 {
 		errs = append(errs, fmt.Errorf("shutdown timeout %v must be more than 0, grace %v not less", o.shutdownTimeout, o.grace))
+	}
+	if o.minHeap < 0 {
+		errs = append(errs, fmt.Errorf("MinHeap %d must not be less than 0", o.minHeap))
 	}
 	if o.scope != "" && o.registry != nil {
 		errs = append(errs, errors.New("LAN is the default registry's, and Registry sets another"))

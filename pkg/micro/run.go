@@ -39,6 +39,7 @@ func (s *Service) Run(ctx context.Context) error {
 		defer restore()
 		defer context.AfterFunc(ctx, restore)() // the next signal has its usual effect
 	}
+	defer collector.hold(s.minHeap)()
 	r := &run{Service: s}
 	err := r.up(ctx)
 	if err == nil {
