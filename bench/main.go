@@ -66,7 +66,7 @@ func parse(args []string, usage io.Writer) (*settings, error) {
 	f.BoolVar(&s.render, "render", false, "measure nothing: make tables and charts of the result files that are given as arguments")
 	f.BoolVar(&s.short, "short", false, "a few seconds: each cell of micro and grpc once, very briefly, to see that all of it works")
 	f.Float64Var(&s.gate, "gate", 0, "fail where micro takes more than this times the CPU of micro-bare: 1.15 is the project's limit")
-	f.StringVar(&s.profiles, "profile", "", "write the CPU profile of each process into this folder, that of the last round")
+	f.StringVar(&s.profiles, "profile", "", "write the CPU profile of each process into this folder, which is made where it is missing; that of the last round")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -97,6 +97,11 @@ func (s *settings) run(ctx context.Context, out io.Writer) error {
 	steps, err := s.steps(chosen)
 	if err != nil {
 		return err
+	}
+	if s.profiles != "" {
+		if err := os.MkdirAll(s.profiles, 0o755); err != nil {
+			return fmt.Errorf("-profile: %w", err)
+		}
 	}
 	temp, err := os.MkdirTemp("", "bench-")
 	if err != nil {

@@ -42,7 +42,12 @@ func TestRunRefuses(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"-peers nobody", "unknown peer"},
 		{"-parts nothing", "unknown part"},
+		{"-peers nobody", "micro-bare"},
+		{"-parts nothing", "fanout"},
 		{"-cells 1k", "payload/callers/connections"},
+		{"-cells dance:1k/1/1", "stream, fanout or idle"},
+		{"-cells 1k/1/1+moons=3", "nodes"},
+		{"-profile main.go/x -cells 1k/1/1 -peers raw-pp", "-profile"},
 		{"-render missing.jsonl", "missing.jsonl"},
 	} {
 		s, err := parse(strings.Fields(c.args), io.Discard)
@@ -103,8 +108,13 @@ func TestMeasure(t *testing.T) {
 		}
 		return s.run(t.Context(), &out)
 	}
-	if err := run("-cells", "16/2/1,stream:16/1/1,64k/20/2", "-peers", "raw-mux,raw-pp", "-rounds", "2", "-duration", "50ms", "-warm", "10ms", "-out", kept); err != nil {
+	profiles := filepath.Join(dir, "new", "profiles")
+	if err := run("-cells", "16/2/1,stream:16/1/1,64k/20/2", "-peers", "raw-mux,raw-pp", "-rounds", "2", "-duration", "50ms", "-warm", "10ms",
+		"-out", kept, "-profile", profiles); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
+	}
+	if files, err := os.ReadDir(profiles); err != nil || len(files) != 8 { // of two cells, two peers, and both ends
+		t.Errorf("%d profiles, %v", len(files), err)
 	}
 	records, err := result.Read(kept)
 	if err != nil {
@@ -129,5 +139,8 @@ func TestMeasure(t *testing.T) {
 	}
 	if err := run("-cells", "16/1/1", "-peers", "raw-pp", "-rounds", "1", "-duration", "20ms", "-gate", "1.15"); err == nil || !strings.Contains(err.Error(), "micro-bare") {
 		t.Errorf("a gate over nothing: got %v", err)
+	}
+	if err := run("-cells", "stream:16/1/1", "-peers", "raw-pp", "-rounds", "1", "-duration", "20ms"); err == nil || !strings.Contains(err.Error(), "nothing was measured") {
+		t.Errorf("a cell that the peer has not got: got %v", err)
 	}
 }

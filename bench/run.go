@@ -23,6 +23,7 @@ type bench struct {
 	window   time.Duration
 	keep     io.Writer // lines of JSON
 	tell     io.Writer // what is going on
+	measured int
 }
 
 // measure takes turns: each round goes through the cells, and in each cell through the peers, in another order each time, so
@@ -46,6 +47,9 @@ func (b *bench) measure(ctx context.Context) error {
 			}
 		}
 	}
+	if len(errs) == 0 && len(b.steps) > 0 && b.measured == 0 {
+		return fmt.Errorf("nothing was measured: none of the peers has any of the cells, see README.md for who has what")
+	}
 	return errors.Join(errs...)
 }
 
@@ -57,6 +61,7 @@ func (b *bench) one(ctx context.Context, round int, s step, peer contender) erro
 	if err != nil {
 		return fmt.Errorf("%s in %s: %w", peer.name, s.cell, err)
 	}
+	b.measured++
 	fmt.Fprintf(b.tell, "%2d  %-20s %-13s %s\n", round, s.cell, peer.name, brief(l))
 	return result.Write(b.keep, result.Record{Peer: peer.name, Cell: s.cell.String(), Round: round, Load: l})
 }

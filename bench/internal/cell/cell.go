@@ -41,7 +41,8 @@ var form = regexp.MustCompile(`^(?:([a-z]+):)?(\d{1,9}[km]?)/(\d{1,9})/(\d{1,9})
 func Parse(text string) (Cell, error) {
 	m := form.FindStringSubmatch(text)
 	if m == nil {
-		return Cell{}, fmt.Errorf(`cell %q: want payload/callers/connections, such as "1k/64/1", "1k/64/1@10000" or "stream:1k/16/1"`, text)
+		return Cell{}, fmt.Errorf(`cell %q: want payload/callers/connections: "1k/64/1" (a payload in bytes, or with k or m), `+
+			`"1k/64/1@10000" (calls per second), "stream:1k/16/1" (stream, fanout or idle), "1k/64/1+nodes=100" (nodes or endpoints)`, text)
 	}
 	c := Cell{Kind: Kind(m[1]), Payload: size(m[2]), Callers: number(m[3]), Conns: number(m[4]), Rate: number(m[5])}
 	switch c.Kind {
@@ -49,7 +50,7 @@ func Parse(text string) (Cell, error) {
 		c.Kind = Call
 	case Call, Stream, Fanout, Idle:
 	default:
-		return Cell{}, fmt.Errorf("cell %q: unknown kind %q: want call, stream, fanout or idle", text, c.Kind)
+		return Cell{}, fmt.Errorf("cell %q: unknown kind %q: want call, stream, fanout or idle before the colon", text, c.Kind)
 	}
 	for _, pair := range strings.Split(m[6], "+")[1:] {
 		key, value, _ := strings.Cut(pair, "=")
@@ -59,7 +60,7 @@ func Parse(text string) (Cell, error) {
 		case "endpoints":
 			c.Endpoints = number(value)
 		default:
-			return Cell{}, fmt.Errorf("cell %q: unknown size %q: want nodes or endpoints", text, key)
+			return Cell{}, fmt.Errorf("cell %q: unknown size %q: want +nodes= or +endpoints=", text, key)
 		}
 	}
 	if c.Callers < 1 || c.Conns < 1 {

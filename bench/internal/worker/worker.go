@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"runtime/pprof"
 	"slices"
@@ -49,6 +50,16 @@ type Peer interface {
 
 // ErrUnfit is returned by Serve for cells that the peer does not have. They are left out of the tables.
 var ErrUnfit = errors.New("this peer has no such thing")
+
+// Listen has serve take the connections of a free port of loopback, and gives its place.
+func Listen(serve func(net.Listener)) (Place, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return Place{}, err
+	}
+	go serve(l)
+	return Place{Address: l.Addr().String()}, nil
+}
 
 // Counter counts what subscribers get. Each has a shard, so that counting does not slow them.
 type Counter struct{ shards [64]shard }

@@ -46,16 +46,11 @@ func (p peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if c.Kind != cell.Call && c.Kind != cell.Stream {
 		return worker.Place{}, worker.ErrUnfit
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
 	mux := http.NewServeMux()
 	mux.Handle(connectecho.NewEchoHandler(service{}))
 	mux.Handle(connectecho.NewSourceHandler(service{}))
 	s := &http.Server{Handler: mux, Protocols: p.protocols()}
-	go s.Serve(l)
-	return worker.Place{Address: l.Addr().String()}, nil
+	return worker.Listen(func(l net.Listener) { s.Serve(l) })
 }
 
 func (p peer) Dial(c cell.Cell, at worker.Place) ([]worker.Op, error) {

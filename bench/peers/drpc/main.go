@@ -43,12 +43,7 @@ func (peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if err := drpcecho.DRPCRegisterSource(mux, service{}); err != nil {
 		return worker.Place{}, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
-	go drpcserver.New(mux).Serve(context.Background(), l)
-	return worker.Place{Address: l.Addr().String()}, nil
+	return worker.Listen(func(l net.Listener) { drpcserver.New(mux).Serve(context.Background(), l) })
 }
 
 func (peer) Dial(c cell.Cell, at worker.Place) ([]worker.Op, error) {

@@ -21,13 +21,8 @@ func (peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if c.Kind != cell.Call {
 		return worker.Place{}, worker.ErrUnfit
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
 	s := &fasthttp.Server{Handler: handle, MaxRequestBodySize: 8 << 20}
-	go s.Serve(l)
-	return worker.Place{Address: l.Addr().String()}, nil
+	return worker.Listen(func(l net.Listener) { s.Serve(l) })
 }
 
 func handle(ctx *fasthttp.RequestCtx) {

@@ -47,17 +47,13 @@ func (p peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if c.Kind == cell.Fanout || c.Nodes > 0 || c.Endpoints > 0 {
 		return worker.Place{}, worker.ErrUnfit
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
-	at, opts := worker.Place{Address: l.Addr().String()}, []grpc.ServerOption{grpc.MaxRecvMsgSize(8 << 20)}
+	opts, certificate := []grpc.ServerOption{grpc.MaxRecvMsgSize(8 << 20)}, []byte(nil)
 	if p.tls {
 		config, der, err := worker.Certificate()
 		if err != nil {
-			return at, err
+			return worker.Place{}, err
 		}
-		at.Certificate = der
+		certificate = der
 		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))
 	}
 	if p.full {
@@ -68,8 +64,9 @@ func (p peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	s := grpc.NewServer(opts...)
 	grpcecho.RegisterEchoServer(s, service{})
 	grpcecho.RegisterSourceServer(s, service{})
-	go s.Serve(l)
-	return at, nil
+	at, err := worker.Listen(func(l net.Listener) { s.Serve(l) })
+	at.Certificate = certificate
+	return at, err
 }
 
 func (p peer) Dial(c cell.Cell, at worker.Place) ([]worker.Op, error) {

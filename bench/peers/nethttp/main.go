@@ -19,14 +19,9 @@ func (peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if c.Kind != cell.Call {
 		return worker.Place{}, worker.ErrUnfit
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /echo", echo)
-	go http.Serve(l, mux)
-	return worker.Place{Address: l.Addr().String()}, nil
+	return worker.Listen(func(l net.Listener) { http.Serve(l, mux) })
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {

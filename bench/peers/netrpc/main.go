@@ -2,7 +2,6 @@
 package main
 
 import (
-	"net"
 	"net/rpc"
 
 	"github.com/cb02dfca/micro/bench/internal/cell"
@@ -33,12 +32,7 @@ func (peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if err := s.Register(Echo{}); err != nil {
 		return worker.Place{}, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
-	go s.Accept(l)
-	return worker.Place{Address: l.Addr().String()}, nil
+	return worker.Listen(s.Accept)
 }
 
 func (peer) Dial(c cell.Cell, at worker.Place) ([]worker.Op, error) {

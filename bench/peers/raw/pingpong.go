@@ -58,11 +58,7 @@ const readBuffer = 64 << 10
 
 // accept serves each connection on a goroutine of its own.
 func accept(serve func(net.Conn)) (worker.Place, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
-	go func() {
+	return worker.Listen(func(l net.Listener) {
 		for {
 			conn, err := l.Accept()
 			if err != nil {
@@ -70,8 +66,7 @@ func accept(serve func(net.Conn)) (worker.Place, error) {
 			}
 			go func() { defer conn.Close(); serve(conn) }()
 		}
-	}()
-	return worker.Place{Address: l.Addr().String()}, nil
+	})
 }
 
 // frame reads and writes one frame at a time, each with one system call where it is small.

@@ -24,12 +24,7 @@ func (peer) Serve(c cell.Cell, _ *worker.Counter) (worker.Place, error) {
 	if c.Kind != cell.Call {
 		return worker.Place{}, worker.ErrUnfit
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return worker.Place{}, err
-	}
-	go http.Serve(l, twirpecho.NewEchoServer(service{}))
-	return worker.Place{Address: l.Addr().String()}, nil
+	return worker.Listen(func(l net.Listener) { http.Serve(l, twirpecho.NewEchoServer(service{})) })
 }
 
 func (peer) Dial(c cell.Cell, at worker.Place) ([]worker.Op, error) {
