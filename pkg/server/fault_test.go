@@ -15,7 +15,6 @@ import (
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/memory"
 )
 
 // open opens a stream and gives its id.
@@ -199,8 +198,8 @@ func TestMaxStreams(t *testing.T) {
 		}
 		return nil
 	})
-	tr := memory.New()
-	first, second := dialed(t, tr, s)
+	conns := dialed(t, s, 2)
+	first, second := conns[0], conns[1]
 	id := open(t, first, "Say.Chat")
 	<-running
 	open(t, second, "Say.Chat")
@@ -220,34 +219,6 @@ func TestMaxStreams(t *testing.T) {
 	if next(t, first, &m); m.Kind != transport.End || errorOf(&m) != nil {
 		t.Errorf("the first stream: %v %v", m.Kind, errorOf(&m))
 	}
-}
-
-// dialed serves s and gives two connections to it.
-func dialed(t *testing.T, tr *memory.Transport, s *server.Server) (a, b transport.Conn) {
-	t.Helper()
-	l, err := tr.Listen(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
-	conns := make([]transport.Conn, 2)
-	for i := range conns {
-		if conns[i], err = tr.Dial(t.Context(), l.Addr()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() {
-		for _, c := range conns {
-			_ = c.Close()
-		}
-		cancel()
-		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-	})
-	return conns[0], conns[1]
 }
 
 // TestTimes: the options that bound a handler's time.
@@ -299,26 +270,16 @@ func TestShutdownTimeout(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})
-		tr := memory.New()
-		l, err := tr.Listen(t.Context(), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(ctx, l) }()
-		c, err := tr.Dial(t.Context(), l.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l, dial := listen(t)
+		stop := serve(s, l)
+		c := dial()
 		defer c.Close()
 		if err := c.Send(t.Context(), call("Say.Hang", `{}`)); err != nil {
 			t.Fatal(err)
 		}
 		<-running
 		began := time.Now()
-		cancel()
-		if err := <-served; err == nil || !strings.Contains(err.Error(), "1 calls were cut off") {
+		if err := stop(); err == nil || !strings.Contains(err.Error(), "1 calls were cut off") {
 			t.Errorf("Serve: %v", err)
 		}
 		if took := time.Since(began); took < 3*time.Second || took > 4*time.Second {

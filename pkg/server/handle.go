@@ -7,7 +7,6 @@ import (
 	"iter"
 	"reflect"
 
-	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/schema"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -38,7 +37,8 @@ func EndpointMetadata(key, value string) EndpointOption {
 // default is to run calls there as long as they are fast, and to give each a goroutine of its own where they are not; it costs
 // about as little, and bounds what an endpoint may delay in all.
 //
-// Over plain HTTP, where the default is a goroutine for each call, the caller of an Inline endpoint gets no answer before its
+// Calls over plain HTTP/1.1 run on the goroutine of their connection in any case, fast or not, and the caller gets its answer in
+// time. Over HTTP/2, where the default is a goroutine for each call, the caller of an Inline endpoint gets no answer before its
 // handler has returned, even when the time is over. Transports that carry calls as messages have a goroutine in any case.
 func Inline() EndpointOption { return func(e *Endpoint) { e.mode = transport.PaceInline } }
 
@@ -218,18 +218,4 @@ func HandleBidi[Req, Rsp any](s *Server, name string, h func(context.Context, *S
 	return s.Handle(typed(name, Bidi, reflect.TypeFor[Req](), reflect.TypeFor[Rsp](), opts), func(ctx context.Context, c *Call) error {
 		return h(ctx, &Stream[Req, Rsp]{c})
 	})
-}
-
-// Subscribe registers a handler of a topic's messages, decoded by their content type.
-func Subscribe[T any](s *Server, topic string, h func(context.Context, *T) error, opts ...broker.SubscribeOption) error {
-	if h == nil {
-		return s.Subscribe(topic, nil, opts...)
-	}
-	return s.Subscribe(topic, func(ctx context.Context, c *Call) error {
-		msg := new(T)
-		if err := c.Recv(msg); err != nil {
-			return err
-		}
-		return h(ctx, msg)
-	}, opts...)
 }

@@ -6,14 +6,15 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/internal/callctx"
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
-// plainCall is a call that came through the transport.CallHandler. Its handler runs beside the one who answers, so that a
-// caller gets its answer in time from a handler that does not look at its context; that of an Inline endpoint does not, as
-// a goroutine and its timer are a tenth of what such a call costs. Who is not answered in time leaves the plainCall to the
-// handler; else it is used again.
+// plainCall is a call that came through the transport.CallHandler, and whose caller cannot be answered while that runs. Its
+// handler runs beside the one who answers, so that a caller gets its answer in time from a handler that does not look at its
+// context; that of an Inline endpoint does not, as a goroutine is a good part of what such a call costs. Who is not answered in
+// time leaves the plainCall to the handler; else it is used again.
 type plainCall struct {
 	req, rsp transport.Message
 	ctx      *callctx.Context
@@ -34,6 +35,11 @@ func (r *serving) answer(ctx context.Context, remote string, req, rsp *transport
 		rsp.Header = failure(r.name, nil, errStopping(r.name))
 		return
 	}
+	if caller, ok := ctx.(transport.Answerable); ok {
+		r.answerHere(caller, remote, req, rsp)
+		return
+	}
+	r.busy.Add(1)
 	x, limit := r.plainCall(ctx, remote, req)
 	if x.route.inline() {
 		x.run()
@@ -45,6 +51,49 @@ func (r *serving) answer(ctx context.Context, remote string, req, rsp *transport
 	rsp.Header, x.rsp.Header = x.rsp.Header, rsp.Header
 	rsp.Body, x.rsp.Body = x.rsp.Body, rsp.Body
 	x.recycle()
+}
+
+// answerHere runs the handler on the goroutine of the request, while a lookout answers for it should it take too long. Where the
+// lookout did, rsp is not sent.
+func (r *serving) answerHere(caller transport.Answerable, remote string, req, rsp *transport.Message) {
+	defer r.work.Done() // it is in no count but its gate's: the transport's drain waits for its answer
+	rt, until := r.plainRoute(req.Header), deadline(r.limit(req.Timeout))
+	ctx := r.context(caller.Request(), until, values(req.Header, remote))
+	o := r.lookout()
+	defer r.lookouts.Put(o)
+	o.begin(caller, ctx, req.Timeout)
+	defer o.end()
+	defer ctx.End(context.Canceled)
+	rt.serve(ctx, req, rsp)
+}
+
+// plainRoute finds where a plain call leads. The latest route of each endpoint is kept: nearly all calls of it come the same way.
+func (r *serving) plainRoute(header metadata.MD) *route {
+	var service, name, topic, contentType []byte
+	for key, value := range header.Pairs() {
+		switch string(key) {
+		case transport.HeaderService:
+			service = value
+		case transport.HeaderEndpoint:
+			name = value
+		case transport.HeaderTopic:
+			topic = value
+		case transport.HeaderContentType:
+			contentType = value
+		}
+	}
+	ep := r.endpoints[string(name)]
+	if ep == nil || len(topic) > 0 || len(service) > 0 && string(service) != r.name {
+		return r.route(header)
+	}
+	if rt := ep.plain.Load(); rt != nil && rt.contentType == string(contentType) {
+		return rt
+	}
+	rt := r.route(header)
+	if rt.broken == nil {
+		ep.plain.Store(rt)
+	}
+	return rt
 }
 
 // await runs the handler, and waits for it as long as it has time. An error is that with which its context ended: the
@@ -80,7 +129,6 @@ func (r *serving) enter() bool {
 		return false
 	}
 	r.work.Add(1)
-	r.busy.Add(1)
 	return true
 }
 
@@ -94,7 +142,7 @@ func (r *serving) plainCall(ctx context.Context, remote string, req *transport.M
 	}
 	x.req.Kind, x.req.ID, x.req.Timeout = req.Kind, req.ID, req.Timeout
 	x.req.Header, x.req.Body = append(x.req.Header[:0], req.Header...), append(x.req.Body[:0], req.Body...)
-	x.route = r.route(req.Header)
+	x.route = r.plainRoute(req.Header)
 	limit := r.limit(req.Timeout)
 	x.ctx = r.context(ctx, deadline(limit), values(req.Header, remote))
 	return x, limit

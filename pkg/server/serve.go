@@ -20,9 +20,10 @@ type serving struct {
 	work sync.WaitGroup  // the accept loop, the connections' loops and their handlers
 	busy atomic.Int64    // calls and streams whose last message has not been handed to the transport; see underWay
 
-	topics map[string]*topic
-	routes routes
-	plain  sync.Pool // of *plainCall
+	topics   map[string]*topic
+	routes   routes
+	plain    sync.Pool // of *plainCall
+	lookouts sync.Pool // of *lookout
 
 	mu    sync.RWMutex
 	conns map[transport.Conn]struct{}

@@ -52,6 +52,7 @@ type endpoint struct {
 	Endpoint
 	handler Handler
 	pace    *transport.Pace
+	plain   atomic.Pointer[route] // of its latest plain call
 	stats   stats
 }
 

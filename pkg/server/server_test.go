@@ -35,29 +35,56 @@ func hello(_ context.Context, in *Hello) (*Greeting, error) {
 	return &Greeting{Msg: "Hello " + in.Name}, nil
 }
 
-// start serves s on an in-memory transport until the test ends, and gives a connection to it.
-func start(t *testing.T, s *server.Server) transport.Conn {
+// listen gives a listener of an in-memory transport, and what dials it.
+func listen(t testing.TB) (l transport.Listener, dial func() transport.Conn) {
 	t.Helper()
 	tr := memory.New()
 	l, err := tr.Listen(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l, func() transport.Conn {
+		t.Helper()
+		c, err := tr.Dial(t.Context(), l.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+}
+
+// serve serves s on l until stop is called, which gives what Serve returned.
+func serve(s *server.Server, l transport.Listener) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()
-	conn, err := tr.Dial(t.Context(), l.Addr())
-	if err != nil {
-		t.Fatal(err)
+	return func() error { cancel(); return <-served }
+}
+
+// dialed serves s on an in-memory transport until the test ends, and gives n connections to it.
+func dialed(t *testing.T, s *server.Server, n int) []transport.Conn {
+	t.Helper()
+	l, dial := listen(t)
+	stop := serve(s, l)
+	conns := make([]transport.Conn, n)
+	for i := range conns {
+		conns[i] = dial()
 	}
 	t.Cleanup(func() {
-		_ = conn.Close()
-		cancel()
-		if err := <-served; err != nil {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		if err := stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return conn
+	return conns
+}
+
+// start is dialed for who needs one connection.
+func start(t *testing.T, s *server.Server) transport.Conn {
+	t.Helper()
+	return dialed(t, s, 1)[0]
 }
 
 func newServer(t *testing.T, opts ...server.Option) *server.Server {
@@ -197,7 +224,7 @@ func TestDeadlineAndCancel(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	s := newServer(t, server.MaxCalls(1), server.MaxStreams(1))
+	s := newServer(t, server.MaxCalls(1))
 	running, release := make(chan struct{}), make(chan struct{})
 	_ = server.Handle(s, "Say.Wait", func(context.Context, *Hello) (*Greeting, error) {
 		running <- struct{}{}
@@ -397,10 +424,7 @@ func TestRegistration(t *testing.T) {
 			if err := tt.with(s); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
-			l, err := memory.New().Listen(t.Context(), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			l, _ := listen(t)
 			if err := s.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Serve: %v, want %q", err, tt.want)
 			}
@@ -532,24 +556,16 @@ func TestDrain(t *testing.T) {
 		<-time.After(50 * time.Millisecond)
 		return &Greeting{Msg: "late"}, ctx.Err()
 	})
-	tr := memory.New()
-	l, err := tr.Listen(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
-	c, err := tr.Dial(t.Context(), l.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
+	l, dial := listen(t)
+	stop := serve(s, l)
+	c := dial()
+	defer c.Close()
 	if err := c.Send(t.Context(), call("Say.Slow", `{}`)); err != nil {
 		t.Fatal(err)
 	}
 	<-running
-	cancel()
+	served := make(chan error, 1)
+	go func() { served <- stop() }()
 	for {
 		var rsp transport.Message
 		if err := c.Recv(t.Context(), &rsp); err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/memory"
 )
 
 // TestStreamStorage: what a stream's handler received is valid until it receives again, in storage that is used again.
@@ -137,29 +136,17 @@ func sending(t testing.TB, f func(send func())) {
 		})
 		return nil
 	})
-	tr := memory.New()
-	l, err := tr.Listen(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &sink{open: make(chan *transport.Message, 2), closed: make(chan struct{})}
-	far, err := tr.Dial(t.Context(), l.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Conn = far
+	l, dial := listen(t)
+	c := &sink{Conn: dial(), open: make(chan *transport.Message, 2), closed: make(chan struct{})}
 	header := call("Sum.Count", "", transport.HeaderContentType, "application/x-sum", "a", "1", "b", "2", "c", "3", "d", "4").Header
 	body, _ := plainCodec{}.Append(nil, &Sum{1, 2})
 	c.open <- &transport.Message{Kind: transport.Open, ID: 1, Header: header}
 	c.open <- &transport.Message{Kind: transport.Data, ID: 1, Body: body}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, &sinkListener{l, c}) }()
+	stop := serve(s, &sinkListener{l, c})
 	<-done
 	close(c.closed)
-	_ = far.Close()
-	cancel()
-	if err := <-served; err != nil {
+	_ = c.Conn.Close()
+	if err := stop(); err != nil {
 		t.Error(err)
 	}
 }

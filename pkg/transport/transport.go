@@ -159,9 +159,23 @@ type Caller interface {
 	CloseIdle() bool
 }
 
-// CallHandler answers a unary call: it reads req and fills rsp's Header and Body. remote is the peer's address. req is
-// valid until it returns. ctx ends when the caller is known to have gone.
+// CallHandler answers a unary call: it reads req and fills rsp's Header and Body, appending to their storage, which is used for
+// later answers. remote is the peer's address. req is valid until it returns. ctx ends when the caller is known to have gone, and
+// when the Listener is closed.
 type CallHandler func(ctx context.Context, remote string, req, rsp *Message)
+
+// Answerable is what the ctx of a CallHandler is where the caller can be answered before the CallHandler returns: that one may
+// then run the call itself, and need not leave it to a goroutine so as to answer in time. It is valid until the CallHandler
+// returns.
+type Answerable interface {
+	context.Context
+	// Request is the same context, and may be kept.
+	Request() context.Context
+	// Answer answers the call with rsp, in place of what the CallHandler gives, and returns when that is written. The connection
+	// takes no other call until the CallHandler has returned, and is closed then. It is called once, by any goroutine, and
+	// returns before the CallHandler does.
+	Answer(rsp *Message)
+}
 
 // CallServer is what a Listener offers that serves unary calls itself. A server gives it the handler before the first
 // Accept; Accept then yields the connections that carry something else: streams.

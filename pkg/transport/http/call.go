@@ -1,7 +1,7 @@
 package http
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
@@ -24,6 +23,8 @@ const keepStorage = 64 << 10
 
 // exchange is the storage of one plain call.
 type exchange struct {
+	timedBody
+	caller
 	head     head
 	req, rsp transport.Message
 }
@@ -40,8 +41,13 @@ func (l *Listener) route(w http.ResponseWriter, r *http.Request) {
 	for _, m := range l.mounts {
 		if m.match(r) {
 			limitWrite(w, time.Time{})
-			if b, ok := r.Body.(*timedBody); ok {
+			switch b := r.Body.(type) {
+			case *timedBody:
 				b.fresh = false // it may be long until the handler reads
+			case *exchange:
+				body := b.timedBody // what the handler may keep
+				body.fresh = false
+				r.Body = &body
 			}
 			m.handler.ServeHTTP(w, r)
 			return
@@ -72,16 +78,29 @@ func (l *Listener) timed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now := time.Now()
 		limitWrite(w, now.Add(l.t.o.WriteTimeout))
-		if r.ContentLength != 0 {
-			b := &timedBody{ReadCloser: r.Body, w: w, idle: l.t.o.BodyIdle, end: now.Add(l.t.o.BodyTimeout), fresh: true}
-			b.limit(now)
+		switch {
+		case r.ContentLength == 0:
+			next.ServeHTTP(w, r)
+		case r.ProtoMajor == 2:
+			b := new(timedBody)
+			l.time(b, w, r, now)
 			r.Body = b
-			if r.ProtoMajor == 2 {
-				defer l.drainBody(w, b)
-			}
+			defer l.drainBody(w, b)
+			next.ServeHTTP(w, r)
+		default:
+			x := l.messages.Get().(*exchange)
+			l.time(&x.timedBody, w, r, now)
+			r.Body = x
+			next.ServeHTTP(w, r)
+			l.recycle(x)
 		}
-		next.ServeHTTP(w, r)
 	})
+}
+
+// time makes b the body of r, which came now.
+func (l *Listener) time(b *timedBody, w http.ResponseWriter, r *http.Request, now time.Time) {
+	*b = timedBody{ReadCloser: r.Body, w: w, idle: l.t.o.BodyIdle, end: now.Add(l.t.o.BodyTimeout), fresh: true}
+	b.limit(now)
 }
 
 // drainBody reads what is left of a body whose request was answered already, as much as a message may have. net/http
@@ -153,15 +172,14 @@ func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
 		// nothing meanwhile, and does not look at the deadline.
 		limitWrite(w, time.Time{})
 	}
-	x := l.messages.Get().(*exchange)
-	defer l.recycle(x)
-	x.req = transport.Message{Kind: transport.Call, Body: x.req.Body[:0]}
-	x.rsp.Kind = transport.Reply
-	x.head.read(r.Header)
-	endpoint, e := x.head.endpoint(r)
-	if e == nil {
-		e = x.head.message(&x.req, endpoint)
+	x, ok := r.Body.(*exchange)
+	if !ok {
+		x = l.messages.Get().(*exchange)
+		defer l.recycle(x)
 	}
+	x.req = transport.Message{Kind: transport.Call, Body: x.req.Body[:0]}
+	x.rsp = transport.Message{Kind: transport.Reply, Header: x.rsp.Header[:0], Body: x.rsp.Body[:0]}
+	e := x.head.of(&x.req, r)
 	if e == nil {
 		e = l.readBody(&x.req, w, r)
 	}
@@ -170,17 +188,52 @@ func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, e)
 		return
 	}
-	l.calls(r.Context(), r.RemoteAddr, &x.req, &x.rsp)
+	if r.ProtoMajor == 1 {
+		x.caller = caller{Context: r.Context(), l: l, w: w, r: r}
+		l.calls(&x.caller, r.RemoteAddr, &x.req, &x.rsp)
+		if x.answered {
+			return
+		}
+	} else {
+		// An answer is whole for an HTTP/2 client when its stream ends, which is when this function returns.
+		l.calls(r.Context(), r.RemoteAddr, &x.req, &x.rsp)
+	}
 	limitWrite(w, time.Now().Add(l.t.o.WriteTimeout))
 	l.reply(w, r, &x.rsp)
 }
 
-// recycle keeps the storage of the request. That of the reply is the handler's, who may hold on to it.
+// caller is the context of a call over HTTP/1.1, whose caller can be answered before its handler returns.
+type caller struct {
+	context.Context
+	l        *Listener
+	w        http.ResponseWriter
+	r        *http.Request
+	answered bool
+}
+
+var _ transport.Answerable = (*caller)(nil)
+
+// Request implements transport.Answerable.
+func (c *caller) Request() context.Context { return c.Context }
+
+// Answer implements transport.Answerable.
+func (c *caller) Answer(rsp *transport.Message) {
+	c.answered = true
+	closeAfter(c.w, c.r)                                                   // a further request would wait for the handler of this one
+	c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(rsp.Body))} // this answer is read before the handler has returned
+	limitWrite(c.w, time.Now().Add(c.l.t.o.WriteTimeout))
+	c.l.reply(c.w, c.r, rsp)
+	_ = http.NewResponseController(c.w).Flush() // a caller that has gone needs no answer
+}
+
+// recycle keeps the storage of the call.
 func (l *Listener) recycle(x *exchange) {
-	if cap(x.req.Body) > keepStorage {
-		x.req.Body = nil
+	x.timedBody, x.caller = timedBody{}, caller{}
+	for _, m := range []*transport.Message{&x.req, &x.rsp} {
+		if cap(m.Body) > keepStorage {
+			m.Body = nil
+		}
 	}
-	x.rsp = transport.Message{}
 	l.messages.Put(x)
 }
 
@@ -279,16 +332,17 @@ func refuse(w http.ResponseWriter, r *http.Request, e *status.Error) {
 	if e.Code < 400 || e.Code > 599 {
 		e = &status.Error{ID: e.ID, Code: status.Internal, Detail: e.Detail, Refused: e.Refused}
 	}
+	h := w.Header()
+	text := e.AppendJSON(make([]byte, 0, 256))
 	if !isGoMicro(r) {
-		hostcheck.Refuse(w, e)
+		text = append(text, '\n')
+		h["Content-Type"], h["X-Content-Type-Options"] = typeJSON, noSniff
+		h["Content-Length"] = []string{strconv.Itoa(len(text))} // the answer may be read before the handler returns
+		w.WriteHeader(int(e.Code))
+		_, _ = w.Write(text) // a caller that has gone needs no answer
 		return
 	}
-	h := w.Header()
 	echoID(h, r)
-	text, err := json.Marshal(e)
-	if err != nil { // it is a struct of text and numbers
-		text = []byte(e.Error())
-	}
 	line := oneLine(string(text))
 	h.Set(headerError, line)
 	h.Set("X-Micro-Error", line)

@@ -84,11 +84,59 @@ type head struct {
 	values   [fields]string // the first of each
 	metadata metadata.MD    // the other headers; it is not checked
 	tooLong  bool           // metadata is not whole: a length is over its limit
+
+	// Of the latest request, where nothing was wrong with its head: most that follow have the same, but for the length.
+	kept http.Header // nil: there is none
+	path string
+	wait time.Duration
+}
+
+// of fills m's Header and Timeout with what the head of r says. The header is valid until the next read.
+func (hd *head) of(m *transport.Message, r *http.Request) *status.Error {
+	if hd.again(r) {
+		m.Header, m.Timeout = hd.metadata, hd.wait
+		return nil
+	}
+	hd.read(r.Header)
+	endpoint, e := hd.endpoint(r)
+	if e == nil {
+		e = hd.message(m, endpoint)
+	}
+	if e == nil {
+		hd.wait = m.Timeout
+		hd.keep(r)
+	}
+	return e
+}
+
+// keepHead is the largest metadata, in bytes, that is kept with the headers which it was read from.
+const keepHead = 1 << 10
+
+// keep has the head of the next request not be read where it is the same as that of r, which was read.
+func (hd *head) keep(r *http.Request) {
+	if len(hd.metadata) <= keepHead && r.URL.RawPath == "" {
+		hd.kept, hd.path = r.Header, r.URL.Path
+	}
+}
+
+// again reports whether r has the head that was kept, but for the length of its body.
+func (hd *head) again(r *http.Request) bool {
+	if hd.kept == nil || len(r.Header) != len(hd.kept) || r.URL.Path != hd.path || r.URL.RawPath != "" || r.URL.RawQuery != "" || r.URL.ForceQuery {
+		return false
+	}
+	for name, values := range r.Header {
+		former := hd.kept[name]
+		if len(values) != 1 || len(former) != 1 || values[0] != former[0] && name != "Content-Length" {
+			return false
+		}
+	}
+	return true
 }
 
 // read reads h, and keeps the storage of the former metadata.
 func (hd *head) read(h http.Header) {
 	*hd = head{header: h, metadata: hd.metadata[:0]}
+	lists := len(h["Connection"]) > 0
 	for name, values := range h {
 		if len(values) == 0 {
 			continue
@@ -98,7 +146,7 @@ func (hd *head) read(h http.Header) {
 			hd.values[f] = value
 			continue
 		}
-		if listed(h, name) {
+		if lists && listed(h, name) {
 			continue
 		}
 		if len(values) > 1 {

@@ -454,3 +454,40 @@ func TestHandleHTTP(t *testing.T) {
 		t.Fatalf("a foreign host got %s", rsp.Status)
 	}
 }
+
+// TestHeadsOfAConnection: a request is never taken for the one before it.
+func TestHeadsOfAConnection(t *testing.T) {
+	t.Parallel()
+	s := serve(t, http.Options{}, nil)
+	c := client(t, false)
+	for i, tt := range []struct {
+		path, body, user, timeout, query string
+		status                           int
+	}{
+		{"Say.Hello", "{}", "ann", "1s", "", 200},
+		{"Say.Hello", "{}", "ann", "1s", "", 200},
+		{"Say.Hello", "longer than before", "ann", "1s", "", 200},
+		{"Say.Hello", "", "ann", "1s", "", 200},
+		{"Say.Other", "", "ann", "1s", "", 200},
+		{"Say.Other", "{}", "bob", "1s", "", 200},
+		{"Say.Other", "{}", "bob", "2s", "", 200},
+		{"Say.Other", "{}", "bob", "2s", "?", 400},
+		{"Say.Other", "{}", "bob", "2s", "", 200},
+		{"Say%2EOther", "{}", "bob", "2s", "", 404},
+		{"Say.Other", "{}", "bob", "2s", "?x=1", 400},
+		{"Say.Other", "{}", "", "2s", "", 200},
+	} {
+		headers := []string{"Content-Type", jsonType, "Micro-Timeout", tt.timeout}
+		if tt.user != "" {
+			headers = append(headers, "X-User", tt.user)
+		}
+		rsp, body := post(t, c, "http://"+s.Addr()+"/"+tt.path+tt.query, tt.body, headers...)
+		if rsp.StatusCode != tt.status {
+			t.Errorf("%d: %s %s", i, rsp.Status, body)
+		}
+		got := rsp.Header.Get
+		if tt.status == 200 && (body != tt.body || got("Got-X-User") != tt.user || got("Got-Timeout") != tt.timeout || got("Got-Micro-Endpoint") != tt.path) {
+			t.Errorf("%d: %q %v", i, body, rsp.Header)
+		}
+	}
+}

@@ -12,6 +12,31 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport/http"
 )
 
+// connected gives both ends of a connection, and the listener. They are closed when the test has ended.
+func connected(t *testing.T, tr *http.Transport) (client, server transport.Conn, l transport.Listener) {
+	t.Helper()
+	l, err := tr.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := make(chan transport.Conn, 1)
+	go func() {
+		defer close(accepted)
+		if c, err := l.Accept(); err == nil {
+			accepted <- c
+		}
+	}()
+	if client, err = tr.Dial(t.Context(), l.Addr()); err != nil {
+		t.Fatal(errors.Join(err, l.Close()))
+	}
+	server, ok := <-accepted
+	if !ok {
+		t.Fatal("the connection was not accepted")
+	}
+	t.Cleanup(func() { client.Close(); server.Close(); l.Close() })
+	return client, server, l
+}
+
 // TestGivenUpSendSparesTheOthers: a Send whose caller gives up, while the peer does not read, leaves a connection on
 // which the next message arrives whole.
 func TestGivenUpSendSparesTheOthers(t *testing.T) {
@@ -23,29 +48,10 @@ func TestGivenUpSendSparesTheOthers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			tr := newTransport(t, o)
-			l, err := tr.Listen(t.Context(), "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			accepted := make(chan transport.Conn, 1)
-			go func() {
-				c, err := l.Accept()
-				if err != nil {
-					close(accepted)
-					return
-				}
-				accepted <- c
-			}()
-			client, err := tr.Dial(t.Context(), l.Addr())
-			if err != nil {
-				t.Fatal(err)
-			}
-			server := <-accepted
-			t.Cleanup(func() { client.Close(); server.Close(); l.Close() })
+			client, server, _ := connected(t, newTransport(t, o))
 			ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer stop()
-			err = client.Send(ctx, &transport.Message{Kind: transport.Call, ID: 1, Body: make([]byte, large)})
+			err := client.Send(ctx, &transport.Message{Kind: transport.Call, ID: 1, Body: make([]byte, large)})
 			if !errors.Is(err, context.DeadlineExceeded) || !transport.NotSent(err) {
 				t.Fatalf("Send that gave up: %v", err)
 			}
@@ -69,24 +75,9 @@ func TestGivenUpSendSparesTheOthers(t *testing.T) {
 // TestGivenUpCallIsCancelled: a call that was given up in its last frame arrives, and so does the word that nobody waits.
 func TestGivenUpCallIsCancelled(t *testing.T) {
 	t.Parallel()
-	tr := newTransport(t, http.Options{})
-	l, err := tr.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted := make(chan transport.Conn, 1)
-	go func() {
-		if c, err := l.Accept(); err == nil {
-			accepted <- c
-		}
-	}()
-	conn, err := tr.Dial(t.Context(), l.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := <-accepted
-	calls := transport.NewCaller(conn)
-	t.Cleanup(func() { calls.Close(); server.Close(); l.Close() })
+	client, server, _ := connected(t, newTransport(t, http.Options{}))
+	calls := transport.NewCaller(client)
+	t.Cleanup(func() { calls.Close() })
 	body := make([]byte, 60_000)                      // one frame
 	for err := error(nil); !transport.NotSent(err); { // until the system's buffers are full
 		ctx, stop := context.WithTimeout(t.Context(), 5*time.Millisecond)
@@ -115,22 +106,7 @@ func TestGivenUpCallIsCancelled(t *testing.T) {
 func TestLateConnectionIsRefused(t *testing.T) {
 	t.Parallel()
 	tr := newTransport(t, http.Options{})
-	l, err := tr.Listen(t.Context(), "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted := make(chan transport.Conn, 1)
-	go func() {
-		if c, err := l.Accept(); err == nil {
-			accepted <- c
-		}
-	}()
-	first, err := tr.Dial(t.Context(), l.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-	defer (<-accepted).Close()
+	first, _, l := connected(t, tr)
 	late, err := tr.Dial(t.Context(), l.Addr()) // nobody accepts it
 	if err != nil {
 		t.Fatal(err)
