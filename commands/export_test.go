@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -136,4 +137,11 @@ func Explain(ctx context.Context, d Deps, err error) (code int, text string) {
 	var b bytes.Buffer
 	f.print(&b, palette{})
 	return int(f.code), b.String()
+}
+
+// AdaptBatch gives how many messages may go together after n did that took d.
+func AdaptBatch(most, n int, d time.Duration) int {
+	b := batch{most: most}
+	b.adapt(n, d)
+	return b.most
 }

@@ -52,6 +52,7 @@ type publication struct {
 	header headers
 	pause  time.Duration // between two messages; 0 for none
 	next   time.Time     // when the next one may go
+	batch  batch         // what is to be sent
 
 	messages, bytes     int
 	last                []byte          // the last body
@@ -74,7 +75,7 @@ type publishedValue struct {
 }
 
 func runPublish(ctx context.Context, in *invocation) error {
-	p := &publication{in: in, topic: in.args[0], takers: map[string]bool{}}
+	p := &publication{in: in, topic: in.args[0], takers: map[string]bool{}, batch: batch{most: 1}}
 	if err := broker.CheckTopic(p.topic); err != nil {
 		return usage("%s", strings.TrimPrefix(trimPackage(err.Error()), "invalid: ")).because(err)
 	}
@@ -131,10 +132,13 @@ func (p *publication) publishOne(ctx context.Context, count int) error {
 	if err != nil {
 		return err
 	}
-	return p.publish(ctx, body, count)
+	if err := p.publish(ctx, body, count); err != nil {
+		return err
+	}
+	return p.flush(ctx)
 }
 
-// publishLines sends each line as it comes. Empty lines are none.
+// publishLines sends the lines as they come. Empty lines are none.
 func (p *publication) publishLines(ctx context.Context, count int) error {
 	data := p.in.flags.String("data")
 	name, file := strings.CutPrefix(data, "@")
@@ -171,31 +175,45 @@ func (p *publication) sendLines(ctx context.Context, r io.Reader, count int) err
 			}
 		})
 	}()
-	n := 0
-	for {
+	for n := 1; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-p.batch.held:
+			if err := p.flush(ctx); err != nil {
+				return err
+			}
 		case line, ok := <-lines:
 			if !ok {
-				return p.lineError(<-failed, n+1)
+				if err := p.flush(ctx); err != nil {
+					return err
+				}
+				return p.lineError(<-failed, n)
+			}
+			if err := p.publishLine(ctx, n, line, count); err != nil {
+				return err
 			}
 			n++
-			if line = bytes.TrimRight(line, "\r\n"); len(bytes.TrimSpace(line)) == 0 {
-				continue
-			}
-			i := input{what: "line " + strconv.Itoa(n), data: line, contentType: or(p.header.contentType, contentJSON), command: "micro publish " + p.topic}
-			if p.messages > 0 {
-				i.unsent = "it was not sent"
-			}
-			if err := i.check(); err != nil {
-				return err
-			}
-			if err := p.publish(ctx, line, count); err != nil {
-				return err
-			}
 		}
 	}
+}
+
+// publishLine sends line n. What comes before one that is not valid is sent.
+func (p *publication) publishLine(ctx context.Context, n int, line []byte, count int) error {
+	if line = bytes.TrimRight(line, "\r\n"); len(bytes.TrimSpace(line)) == 0 {
+		return nil
+	}
+	i := input{what: "line " + strconv.Itoa(n), data: line, contentType: or(p.header.contentType, contentJSON), command: "micro publish " + p.topic}
+	if err := i.check(); err == nil {
+		return p.publish(ctx, line, count)
+	}
+	if err := p.flush(ctx); err != nil {
+		return err
+	}
+	if p.messages > 0 {
+		i.unsent = "it was not sent"
+	}
+	return i.check()
 }
 
 func (p *publication) lineError(err error, n int) error {
@@ -242,20 +260,13 @@ func readLines(r io.Reader, yield func([]byte) bool) error {
 	}
 }
 
-// publish sends body count times, no faster than the rate.
+// publish sends body count times, no faster than the rate. The last of it may wait for a flush.
 func (p *publication) publish(ctx context.Context, body []byte, count int) error {
-	if p.broker == nil {
-		b, err := p.in.openBroker(ctx)
-		if err != nil {
-			return err
-		}
-		p.broker = b
-	}
 	for range count {
 		if err := p.await(ctx); err != nil {
 			return err
 		}
-		if err := p.send(ctx, body); err != nil {
+		if err := p.add(ctx, body); err != nil {
 			return err
 		}
 	}
@@ -281,31 +292,6 @@ func (p *publication) await(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// send publishes one message and keeps count.
-func (p *publication) send(ctx context.Context, body []byte) error {
-	header, err := p.header.metadata.Set("content-type", or(p.header.contentType, contentJSON))
-	if err != nil {
-		return usage("flag -H: %s", err).because(err)
-	}
-	sending, cancel := p.in.deadline(ctx)
-	defer cancel()
-	done := p.in.waiting("the subscribers of %s", p.topic)
-	report, err := p.broker.Publish(sending, &broker.Message{Topic: p.topic, Header: header, Body: body})
-	done()
-	if err != nil {
-		if interrupted(ctx) {
-			return err
-		}
-		return p.in.explainBroker(err)
-	}
-	p.messages++
-	p.bytes += len(body)
-	p.last = body
-	p.unknown = p.unknown || report.Deliveries == nil
-	p.note(report)
-	return nil
-}
-
 // explainBroker tells of a message that could not be published.
 func (in *invocation) explainBroker(err error) error {
 	switch {
@@ -319,35 +305,6 @@ func (in *invocation) explainBroker(err error) error {
 		return usage("%s", strings.TrimPrefix(trimPackage(err.Error()), "invalid: ")).because(err)
 	}
 	return err
-}
-
-// maxReported is how many failed deliveries are told one by one.
-const maxReported = 5
-
-// note counts what became of a message, and names the subscribers that did not take it.
-func (p *publication) note(report broker.Report) {
-	if report.Deliveries != nil && len(report.Deliveries) == 0 {
-		p.unheard++
-	}
-	for _, d := range report.Deliveries {
-		if d.Err == nil {
-			p.deliveries++
-			p.takers[or(d.Queue, d.Subscriber)] = true
-			continue
-		}
-		p.failures++
-		p.code = max(p.code, deliveryCode(d.Err))
-		if p.reported == maxReported {
-			p.forgotten++
-			continue
-		}
-		p.reported++
-		who := d.Subscriber
-		if d.Queue != "" {
-			who += " (queue " + d.Queue + ")"
-		}
-		p.in.warn("warning: subscriber %s did not take message %d: %s", who, p.messages, deliveryReason(d.Err))
-	}
 }
 
 // deliveryCode is the exit code of a delivery that failed: the subscriber could not take the message, or answered with an

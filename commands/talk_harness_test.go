@@ -183,7 +183,7 @@ func (w *world) feed(t *testing.T, stdin io.Reader, on terminal, args ...string)
 }
 
 // times are what differs from one run to the next.
-var times = regexp.MustCompile(`· [0-9.]+[µm]?s|waited [0-9]+ms|"ms": ?[0-9.]+|[0-9]+ms$|(\t|   )[0-9]+\.[0-9](\t|   )`)
+var times = regexp.MustCompile(`· [0-9.]+[µm]?s|waited [0-9.]+m?s|"ms": ?[0-9.]+|[0-9]+ms$|(\t|   )[0-9]+\.[0-9](\t|   )`)
 
 func (o outcome) timeless() outcome {
 	o.stdout = times.ReplaceAllString(o.stdout, "TIME")

@@ -65,7 +65,7 @@ type Message struct {
 // handler has returned it may end at any time.
 //
 // m and its Body are the handler's own: it may keep them, unless it was subscribed with Reuse, and change them. The bytes of its Header may be those of other messages
-// too, so they are not to be changed in place. Messages that came together share their storage, some 200 KiB: who keeps few
+// too, so they are not to be changed in place. Messages that came together share their storage, some 500 KiB: who keeps few
 // of many copies those.
 type Handler func(ctx context.Context, m *Message) error
 

@@ -12,12 +12,10 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
-	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // Request is a call whose body is encoded. What a middleware is given is valid until that middleware returns, the Body, the
@@ -269,34 +267,4 @@ func (c *Client) decode(contentType string, sent codec.Codec, body []byte, v any
 		return fmt.Errorf("client: answer of %s %s does not decode: %w", req.Service, req.Endpoint, err)
 	}
 	return nil
-}
-
-// Publish publishes v, encoded, to topic, and tells what became of it. See [broker.Broker] for what the error means.
-func (c *Client) Publish(ctx context.Context, topic string, v any, opts ...CallOption) (broker.Report, error) {
-	k := c.begin(opts)
-	defer c.end(k)
-	o := &k.opts
-	if o.err != nil {
-		return broker.Report{}, o.err
-	}
-	if c.broker == nil {
-		return broker.Report{}, errors.New("client: no broker: give WithBroker")
-	}
-	cd, body, err := c.encode(nil, o.contentType, v)
-	if err != nil {
-		return broker.Report{}, fmt.Errorf("client: message to %q: %w", topic, err)
-	}
-	header, err := merge(nil, metadata.Outgoing(ctx), o.header)
-	if err == nil {
-		header, err = header.Set(transport.HeaderContentType, cd.ContentType())
-	}
-	if err != nil {
-		return broker.Report{}, fmt.Errorf("client: message to %q: %w", topic, err)
-	}
-	if o.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.timeout)
-		defer cancel()
-	}
-	return c.broker.Publish(ctx, &broker.Message{Topic: topic, Header: header, Body: body})
 }

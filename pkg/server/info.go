@@ -96,8 +96,8 @@ type Stats struct {
 }
 
 // EndpointStats counts one endpoint's calls, or one subscription's messages. Times are milliseconds; P50 and P99 are off by an
-// eighth at most. As long as handlers take less than 20 microseconds one call in eight is timed, and stands for eight: a
-// single slow one among them may be missed.
+// eighth at most. As long as handlers take less than 20 microseconds one call in eight is timed, and stands for eight, and
+// one message in 32: a single slow one among them may be missed.
 type EndpointStats struct {
 	Name     string  `json:"name"`
 	Calls    uint64  `json:"calls"`

@@ -25,7 +25,7 @@ const contentBatch = "application/vnd.micro.batch"
 
 // The limits of a batch. A message that is larger than maxFramed with its header is posted.
 const (
-	batchBytes    = 120 << 10 // of messages
+	batchBytes    = 240 << 10 // of messages
 	batchMessages = 4096
 	maxFramed     = 1 << 20
 )
@@ -126,9 +126,13 @@ func (p *publication) release() {
 		return
 	}
 	for _, r := range p.rooms {
-		if cap(*r) <= 2*batchBytes {
-			rooms.Put(r)
-		}
+		giveRoom(r)
+	}
+}
+
+func giveRoom(r *[]byte) {
+	if cap(*r) <= 2*batchBytes {
+		rooms.Put(r)
 	}
 }
 
@@ -145,6 +149,11 @@ func (r *reader) number() (uint64, error) {
 	if len(r.rest) > 0 && r.rest[0] < 0x80 { // most of them
 		n := uint64(r.rest[0])
 		r.rest = r.rest[1:]
+		return n, nil
+	}
+	if len(r.rest) > 1 && r.rest[1] < 0x80 { // and most of the others
+		n := uint64(r.rest[0]&0x7f) | uint64(r.rest[1])<<7
+		r.rest = r.rest[2:]
 		return n, nil
 	}
 	n, size := binary.Uvarint(r.rest)
@@ -182,6 +191,10 @@ func decodeBatch(ms []broker.Message, data []byte, topic string, limit int) ([]b
 		if n > uint64(len(r.rest)/2) || n > batchMessages || len(ms)+int(n) > 2*batchMessages {
 			return nil, fmt.Errorf("%d messages are too many for it", uint64(len(ms))+n)
 		}
+		if had := len(ms); had > 0 && cap(ms)-had < int(n) { // once for all that follow, if they are of about the same size
+			alike := had * len(r.rest) / (len(data) - len(r.rest))
+			ms = slices.Grow(ms, int(n)+min(alike, 3*had))
+		}
 		if ms, err = r.segment(ms, int(n), topic, limit); err != nil {
 			return nil, err
 		}
@@ -212,27 +225,27 @@ func (r *reader) segment(ms []broker.Message, n int, topic string, limit int) ([
 		if flags&^(withHeader|withID) != 0 {
 			return nil, fmt.Errorf("flags %#x of a message", flags)
 		}
-		m := &ms[had+i]
-		m.Topic = topic
 		if flags&withHeader != 0 {
 			if header, err = r.header(); err != nil {
 				return nil, err
 			}
 		}
-		m.Header = header
+		var id string
 		if flags&withID != 0 {
-			id, err := r.text(broker.MaxID)
+			own, err := r.text(broker.MaxID)
 			if err != nil {
 				return nil, err
 			}
-			m.ID = string(id)
+			id = string(own)
 			ids.Skip()
 		} else {
-			m.ID = ids.Next(n - i)
+			id = ids.Next(n - i)
 		}
-		if m.Body, err = r.text(limit); err != nil {
+		body, err := r.text(limit)
+		if err != nil {
 			return nil, err
 		}
+		ms[had+i] = broker.Message{Topic: topic, ID: id, Header: header, Body: body}
 	}
 	return ms, nil
 }

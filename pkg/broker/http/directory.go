@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -19,8 +20,8 @@ const maxPause = 30 * time.Second
 // lookTime bounds the first look at the whole registry.
 const lookTime = time.Second
 
-// directory knows the subscribers of all topics: the last set that the registry's Watch yielded, which stays while the
-// registry is away.
+// directory knows the subscribers of all topics: what the registry's watch has told, which stays while the registry is away.
+// It is read by changes: one costs what changed, and the next Publish to that topic a look at the topic's subscribers.
 type directory struct {
 	ctx      context.Context
 	registry registry.Finder
@@ -30,17 +31,37 @@ type directory struct {
 
 	mu      sync.Mutex
 	known   bool
-	looked  bool            // look has ended
-	begun   time.Time       // when the watch was
-	last    []registry.Node // the watch's latest set
-	listed  []registry.Node // what look found, until the watch has had its time
-	topics  map[string][]registry.Node
-	err     error         // of the watch; nil while it works
-	changed chan struct{} // closed and replaced with each change of the above
+	looked  bool                 // look has ended
+	begun   time.Time            // when the watch was
+	topics  map[string]*audience // those that have subscribers
+	topicOf map[string]string    // of each subscriber, by its id
+	listed  map[string]bool      // the ids of those that look alone found, until the watch has had its time
+	err     error                // of the watch; nil while it works
+	changed chan struct{}        // closed and replaced with each change of the above
+}
+
+// audience is the subscribers of a topic.
+type audience struct {
+	members map[string]registry.Node
+	sorted  []registry.Node // the members, to be read only; nil where they have changed
+}
+
+func (a *audience) nodes() []registry.Node {
+	if a == nil {
+		return nil
+	}
+	if a.sorted == nil {
+		a.sorted = slices.Collect(maps.Values(a.members))
+		registry.Sort(a.sorted)
+	}
+	return a.sorted
 }
 
 func newDirectory(ctx context.Context, f registry.Finder, log *slog.Logger) *directory {
-	return &directory{ctx: ctx, registry: f, log: log, changed: make(chan struct{})}
+	return &directory{
+		ctx: ctx, registry: f, log: log, changed: make(chan struct{}),
+		topics: map[string]*audience{}, topicOf: map[string]string{}, listed: map[string]bool{},
+	}
 }
 
 // wait returns when the watch has ended. Its context must have ended before.
@@ -64,9 +85,9 @@ func (d *directory) nodes(ctx context.Context, topic string, patience time.Durat
 	for {
 		d.mu.Lock()
 		if len(d.listed) > 0 && time.Since(d.begun) > 2*lookTime {
-			d.join()
+			d.unlist()
 		}
-		known, nodes, err, changed := d.known && d.looked, d.topics[topic], d.err, d.changed
+		known, nodes, err, changed := d.known && d.looked, d.topics[topic].nodes(), d.err, d.changed
 		d.mu.Unlock()
 		switch {
 		case known:
@@ -82,17 +103,17 @@ func (d *directory) nodes(ctx context.Context, topic string, patience time.Durat
 	}
 }
 
-// watch keeps the set until the context ends. A Watch that ends before it, as when the registry was closed, is begun
+// watch follows the registry until the context ends. A watch that ends before it, as when the registry was closed, is begun
 // again after a pause.
 func (d *directory) watch() {
 	for pause := time.Second / 4; ; pause = min(2*pause, maxPause) {
-		for nodes, err := range d.registry.Watch(d.ctx, registry.BrokerService) {
+		for c, err := range registry.WatchChanges(d.ctx, d.registry, registry.BrokerService) {
 			if err != nil {
 				d.fail(err)
 				continue
 			}
 			pause = time.Second / 4
-			d.set(nodes)
+			d.learn(c)
 		}
 		if d.ctx.Err() != nil {
 			return
@@ -104,41 +125,61 @@ func (d *directory) watch() {
 	}
 }
 
-// look asks for all nodes once, and adds to the watch's set what that has not brought yet.
+// look asks for all nodes once, and adds to what the watch has told those that it has not told of yet, as long as it is
+// young. A node that the watch has told of is the watch's to drop.
 func (d *directory) look() {
 	ctx, cancel := context.WithTimeout(d.ctx, lookTime)
 	defer cancel()
-	listed, _ := d.registry.List(ctx) // an error is the watch's to tell
-	listed = slices.DeleteFunc(listed, func(n registry.Node) bool { return n.Service != registry.BrokerService })
+	nodes, _ := d.registry.List(ctx) // an error is the watch's to tell
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.looked, d.listed = true, listed
-	d.join()
-}
-
-// join makes the topics of the watch's latest set, and of what the look found beside it as long as the watch is young:
-// a node that the watch has shown is the watch's to drop. It is called with the lock held, and wakes who waits for a
-// change.
-func (d *directory) join() {
-	shown := map[string]bool{}
-	for _, n := range d.last {
-		shown[n.ID] = true
+	d.looked = true
+	for _, n := range nodes {
+		if _, told := d.topicOf[n.ID]; !told && n.Service == registry.BrokerService {
+			d.put(n)
+			d.listed[n.ID] = true
+		}
 	}
-	old := time.Since(d.begun) > 2*lookTime
-	d.listed = slices.DeleteFunc(d.listed, func(n registry.Node) bool { return old || shown[n.ID] })
-	d.topics = byTopic(slices.Concat(d.last, d.listed))
 	d.announce()
 }
 
-// byTopic sorts the subscribers of HTTP brokers by their topics.
-func byTopic(nodes []registry.Node) map[string][]registry.Node {
-	topics := map[string][]registry.Node{}
-	for _, n := range nodes {
-		if topic := n.Metadata[registry.MetaTopic]; n.Metadata[registry.MetaBroker] == metaBrokerHTTP && topic != "" {
-			topics[topic] = append(topics[topic], n)
-		}
+// unlist drops what the watch, which has had its time, has not told of. mu is held.
+func (d *directory) unlist() {
+	for id := range d.listed {
+		d.drop(id)
 	}
-	return topics
+}
+
+// put takes a node, if it is a subscriber of HTTP brokers. mu is held.
+func (d *directory) put(n registry.Node) {
+	d.drop(n.ID)
+	topic := n.Metadata[registry.MetaTopic]
+	if n.Metadata[registry.MetaBroker] != metaBrokerHTTP || topic == "" {
+		return
+	}
+	a := d.topics[topic]
+	if a == nil {
+		a = &audience{members: map[string]registry.Node{}}
+		d.topics[topic] = a
+	}
+	a.members[n.ID], a.sorted = n, nil
+	d.topicOf[n.ID] = topic
+}
+
+// drop forgets a node. mu is held.
+func (d *directory) drop(id string) {
+	delete(d.listed, id)
+	topic, ok := d.topicOf[id]
+	if !ok {
+		return
+	}
+	delete(d.topicOf, id)
+	a := d.topics[topic]
+	delete(a.members, id)
+	a.sorted = nil
+	if len(a.members) == 0 {
+		delete(d.topics, topic)
+	}
 }
 
 // announce wakes who waits for a change. It is called with the lock held.
@@ -147,15 +188,29 @@ func (d *directory) announce() {
 	d.changed = make(chan struct{})
 }
 
-// set takes a set of the watch.
-func (d *directory) set(nodes []registry.Node) {
+// learn takes what the watch tells.
+func (d *directory) learn(c registry.Change) {
 	d.mu.Lock()
 	back := d.err != nil
-	d.known, d.last, d.err = true, nodes, nil
-	d.join()
+	d.known, d.err = true, nil
+	if c.Reset {
+		for id := range d.topicOf {
+			if !d.listed[id] {
+				d.drop(id)
+			}
+		}
+	}
+	for _, id := range c.Gone {
+		d.drop(id)
+	}
+	for _, n := range c.Put {
+		d.put(n)
+	}
+	subscribers := len(d.topicOf)
+	d.announce()
 	d.mu.Unlock()
 	if back {
-		d.log.Info("broker: the registry answers again", "subscribers", len(nodes))
+		d.log.Info("broker: the registry answers again", "subscribers", subscribers)
 	}
 }
 

@@ -209,8 +209,8 @@ func rawServer(t *testing.T, answer func(net.Conn)) (address string, requests *a
 type faulty struct {
 	*memory.Registry
 	mu       sync.Mutex
-	watchErr error         // yielded by Watch in place of sets
-	silent   bool          // Watch yields nothing
+	watchErr error         // yielded by WatchChanges in place of changes
+	silent   bool          // WatchChanges yields nothing
 	again    chan struct{} // closed to end the watches
 	refuse   error         // of Register
 	watches  int
@@ -247,8 +247,8 @@ func (f *faulty) cut(err error) {
 	})
 }
 
-func (f *faulty) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
-	return func(yield func([]registry.Node, error) bool) {
+func (f *faulty) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
+	return func(yield func(registry.Change, error) bool) {
 		f.mu.Lock()
 		f.watches++
 		err, silent, again := f.watchErr, f.silent, f.again
@@ -258,7 +258,7 @@ func (f *faulty) Watch(ctx context.Context, service string) iter.Seq2[[]registry
 			return
 		}
 		if err != nil {
-			yield(nil, err)
+			yield(registry.Change{}, err)
 			return
 		}
 		inner, cancel := context.WithCancel(ctx)
@@ -270,8 +270,8 @@ func (f *faulty) Watch(ctx context.Context, service string) iter.Seq2[[]registry
 			case <-inner.Done():
 			}
 		}()
-		for nodes, err := range f.Registry.Watch(inner, service) {
-			if !yield(nodes, err) {
+		for c, err := range f.Registry.WatchChanges(inner, service) {
+			if !yield(c, err) {
 				return
 			}
 		}
@@ -279,7 +279,7 @@ func (f *faulty) Watch(ctx context.Context, service string) iter.Seq2[[]registry
 			f.mu.Lock()
 			err := f.watchErr
 			f.mu.Unlock()
-			yield(nil, err)
+			yield(registry.Change{}, err)
 		}
 	}
 }

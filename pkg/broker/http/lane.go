@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,7 @@ type feed struct {
 // load is a batch under way: segments of one or more feeds.
 type load struct {
 	body   []byte
+	room   *[]byte // what body lies in, where it is not the only segment's own
 	parts  []part
 	count  int
 	called time.Time
@@ -174,6 +176,10 @@ func (l *lane) take() *load {
 
 // keep notes that the connection may still read the batch.
 func (ld *load) keep() {
+	if ld.room != nil {
+		ld.room = nil
+		return
+	}
 	for _, p := range ld.parts {
 		p.feed.kept.Store(true)
 	}
@@ -190,9 +196,9 @@ func (ld *load) add(f *feed) {
 	for f.next < len(f.segs) && ld.fits(f.segs[f.next]) {
 		s := f.segs[f.next]
 		if ld.count == 0 {
-			ld.body = s.data[:len(s.data):len(s.data)] // not copied unless another follows
+			ld.body = s.data // not copied unless another follows
 		} else {
-			ld.body = append(ld.body, s.data...)
+			ld.join(s)
 		}
 		f.next++
 		f.from, p.n, ld.count = f.from+s.count, p.n+s.count, ld.count+s.count
@@ -200,10 +206,29 @@ func (ld *load) add(f *feed) {
 	ld.parts = append(ld.parts, p)
 }
 
+// join puts s behind what is there.
+func (ld *load) join(s segment) {
+	if ld.room == nil {
+		ld.room = rooms.Get().(*[]byte)
+		*ld.room = append(slices.Grow((*ld.room)[:0], batchBytes), ld.body...)
+	}
+	*ld.room = append(*ld.room, s.data...)
+	ld.body = *ld.room
+}
+
+// release lets the storage be used again that the batch was put together in. Its call is over.
+func (ld *load) release() {
+	if ld.room != nil {
+		giveRoom(ld.room)
+		ld.room = nil
+	}
+}
+
 // transmit sends ld, and what is ready when its answer has come.
 func (l *lane) transmit(ctx context.Context, ld *load) {
 	for alone := ctx; ld != nil; ctx = context.Background() {
 		outs := l.call(ctx, ld)
+		ld.release()
 		l.mu.Lock()
 		l.settle(ld, outs)
 		ld = l.take()

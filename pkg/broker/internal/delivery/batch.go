@@ -82,7 +82,13 @@ func (b *batch) begin(i, end int) {
 
 // run handles the part.
 func (w *runner) run() {
-	r, start, from := w.b.r, time.Now(), int(w.span.Load()>>32)
+	r, start := w.b.r, time.Now()
+	_, from, _, ok := w.part()
+	if !ok { // it was left behind before it had its turn
+		w.cancel()
+		r.release()
+		return
+	}
 	i, returned := from, false
 	defer func() {
 		if !returned { // the handler has ended the goroutine
