@@ -19,7 +19,7 @@ var backends = []string{"registry", "transport", "broker"}
 var allowed = map[string][]string{
 	"pkg/status":          {},
 	"pkg/metadata":        {},
-	"pkg/schema":          {"internal/suggest"},
+	"pkg/schema":          {"internal/jsonfield", "internal/suggest"},
 	"pkg/registry":        {"internal/opener"},
 	"pkg/codec":           {},
 	"pkg/transport":       {"internal/opener", "pkg/metadata"},
@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"pkg/broker/http":     {"internal/opener", "pkg/broker", "pkg/broker/internal/", "pkg/metadata", "pkg/registry", "pkg/status", "pkg/transport", "pkg/transport/http"},
 	"internal/callctx":    {},
 	"internal/hostcheck":  {"pkg/status"},
+	"internal/jsonfield":  {},
 	"internal/opener":     {},
 	"internal/suggest":    {},
 	"internal/terminal":   {},
@@ -105,7 +106,7 @@ func backendMayImport(from, to string) bool {
 		return false
 	}
 	parent := "pkg/" + parts[1]
-	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/opener", "internal/hostcheck", "internal/suggest", "internal/callctx"}
+	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx"}
 	if strings.HasPrefix(to, parent+"/internal/") || driver(to) == driver(from) {
 		return true
 	}
@@ -149,7 +150,7 @@ func TestCoreIsLight(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dep := range strings.Fields(string(out)) {
-		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template"} {
+		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org"} {
 			if strings.HasPrefix(dep, heavy) {
 				t.Errorf("pkg/micro links %s", dep)
 			}

@@ -64,7 +64,7 @@ func (in *invocation) answer(rsp *client.Response, include bool) result {
 // bodyForms gives a body's value for the JSON forms, and what writes it for people. contentType is empty where it is not
 // known.
 func (in *invocation) bodyForms(contentType string, body []byte, l layout) (value any, show func(io.Writer, palette) error) {
-	value = bodyValue(contentType, body)
+	value = in.bodyValue(contentType, body)
 	if raw, ok := value.(json.RawMessage); ok && in.output != "raw" {
 		return value, jsonText(in, raw, l)
 	}
@@ -72,8 +72,12 @@ func (in *invocation) bodyForms(contentType string, body []byte, l layout) (valu
 }
 
 // bodyValue is a body's JSON form: itself where it is JSON.
-func bodyValue(contentType string, body []byte) any {
-	if (contentType == "" || isJSONType(contentType)) && json.Valid(body) {
+func (in *invocation) bodyValue(contentType string, body []byte) any {
+	form := in.form(contentType)
+	if raw, ok := asJSON(form, body); ok {
+		return raw
+	}
+	if (contentType == "" || form != nil || isJSONType(contentType)) && json.Valid(body) {
 		return json.RawMessage(body)
 	}
 	return textValue(body)

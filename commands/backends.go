@@ -8,6 +8,12 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
 	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
+	"github.com/cb02dfca/micro/pkg/codec"
+	"github.com/cb02dfca/micro/pkg/codec/bson"
+	"github.com/cb02dfca/micro/pkg/codec/json"
+	"github.com/cb02dfca/micro/pkg/codec/msgpack"
+	"github.com/cb02dfca/micro/pkg/codec/proto"
+	"github.com/cb02dfca/micro/pkg/codec/raw"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
@@ -25,6 +31,10 @@ type Backends struct {
 	Transports transport.Openers
 	// Brokers gives what a broker's URL can name. A broker that stands on the registry asks for it; it is not closed by it.
 	Brokers func(reg func(context.Context) (registry.Registry, error)) broker.Openers
+	// Codecs is what the services of run speak; none is the default of a server.
+	Codecs codec.Set
+	// Forms are the codecs beside JSON whose bodies are typed, and shown, as JSON.
+	Forms codec.Set
 }
 
 // DefaultBackends lists the backends of the binary.
@@ -42,6 +52,8 @@ func DefaultBackends() Backends {
 			"http":   transporthttp.Open,
 			"memory": transportmemory.Open,
 		},
+		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict()},
+		Forms:  codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New()},
 		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
 			return broker.Openers{"memory": brokermemory.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
 				r, err := reg(ctx)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/schema"
 )
 
@@ -29,14 +30,15 @@ type input struct {
 	given       bool // data or items were given: standard input is not touched
 	stdin       bool // the body is read from standard input
 	contentType string
-	command     string // the command line up to the body, for hints
-	unsent      string // what to say of a wrong body; empty is "nothing was sent"
+	form        codec.Codec // in which a body is sent that was given as JSON; nil: as it stands
+	command     string      // the command line up to the body, for hints
+	unsent      string      // what to say of a wrong body; empty is "nothing was sent"
 }
 
 // readInput finds out where the body comes from: the arguments, -d, or standard input. It reads files, and not yet
 // standard input.
 func (in *invocation) readInput(what string, words []string, header headers) (input, error) {
-	i := input{what: what, contentType: or(header.contentType, contentJSON)}
+	i := input{what: what, contentType: or(header.contentType, contentJSON), form: in.form(header.contentType)}
 	i.command = spelt([]string{in.cmd.name})
 	for _, a := range in.args[:len(in.args)-len(words)] {
 		i.command += " " + shellQuote(a)
@@ -95,7 +97,7 @@ func (i *input) fromFlag(value string, words []string) error {
 
 // trim takes the white space off that editors and echo leave around JSON.
 func (i *input) trim(data []byte) []byte {
-	if isJSONType(i.contentType) {
+	if isJSONType(i.contentType) || i.form != nil && json.Valid(data) {
 		return bytes.TrimSpace(data)
 	}
 	return data
@@ -135,11 +137,14 @@ func (i *input) check() error {
 	if len(i.data) > maxBody {
 		return usage("%s is larger than 4 MiB, the most that a message carries; nothing was sent", i.what)
 	}
-	if !isJSONType(i.contentType) || json.Valid(i.data) {
+	if !i.typed() || json.Valid(i.data) {
 		return nil
 	}
 	if len(bytes.TrimSpace(i.data)) == 0 {
 		return usage("%s is not JSON: it is empty", i.what).hint("an empty one", "'{}'")
+	}
+	if _, ok := asJSON(i.form, i.data); ok {
+		return nil
 	}
 	if i.data[0] == '\'' {
 		return i.quoted()

@@ -50,6 +50,10 @@ func (c *caller) findNodes(ctx context.Context) error {
 
 // callAll calls every node and prints a row for each. The exit code is that of the failures where every node failed.
 func (c *caller) callAll(ctx context.Context, body []byte) error {
+	body, err := c.o.input.wire(body)
+	if err != nil {
+		return err
+	}
 	done := c.waiting()
 	answers := make([]nodeAnswer, len(c.nodes))
 	each(c.nodes, func(i int, n registry.Node) { answers[i] = c.callNode(ctx, n, body) })
@@ -85,7 +89,7 @@ func (c *caller) callNode(ctx context.Context, n registry.Node, body []byte) nod
 	rsp, err := c.client.Do(ctx, c.wire(body), client.Address(n.Address), client.Timeout(c.in.timeout))
 	a := nodeAnswer{Node: n.ID, OK: err == nil, MS: float64(time.Since(begun).Round(10*time.Microsecond)) / float64(time.Millisecond)}
 	if err == nil {
-		a.Body = bodyValue(rsp.ContentType, rsp.Body)
+		a.Body = c.in.bodyValue(rsp.ContentType, rsp.Body)
 		line, _ := encodeJSON(a.Body, "") // it was JSON, or is a string
 		a.cell = string(line)
 		return a

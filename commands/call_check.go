@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 
@@ -20,8 +21,11 @@ func (c *caller) requestSchema() *schema.Schema {
 // check holds a message against the endpoint's schema. what is "request" or "message 3".
 func (c *caller) check(body []byte, what, unsent string) error {
 	s := c.requestSchema()
-	if s == nil || !c.o.validate || !isJSONType(c.o.input.contentType) {
+	if s == nil || !c.o.validate || !c.o.input.typed() {
 		return nil
+	}
+	if raw, ok := asJSON(c.o.input.form, body); ok && !json.Valid(body) {
+		body = raw
 	}
 	problems := s.Check(body)
 	if len(problems) == 0 {

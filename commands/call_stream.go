@@ -110,7 +110,11 @@ func (c *caller) feed(ctx context.Context, st *client.Stream, first []byte, list
 	n := 0
 	send := func(body []byte) error {
 		n++
-		err := st.SendRaw(body)
+		body, err := c.o.input.wire(body)
+		if err != nil {
+			return err
+		}
+		err = st.SendRaw(body)
 		if errors.Is(err, io.EOF) || ctx.Err() != nil {
 			return errStreamEnded // the answers tell how
 		}
@@ -173,11 +177,15 @@ func (c *caller) sendInput(n *int, send func([]byte) error) error {
 func (c *caller) receive(ctx context.Context, st *client.Stream) error {
 	begun := time.Now()
 	out := c.in.out.stream(nil)
+	contentType := "" // which the answers do not tell
+	if c.o.input.form != nil {
+		contentType = st.ContentType()
+	}
 	err := error(nil)
 	for err == nil {
 		var body []byte
 		if body, err = st.RecvRaw(); err == nil {
-			err = c.in.printItem(ctx, out, "", body)
+			err = c.in.printItem(ctx, out, contentType, body)
 		} else if !errors.Is(err, io.EOF) {
 			err = &client.Error{Service: c.o.service, Endpoint: c.o.endpoint, Phase: client.Wait, Elapsed: time.Since(begun),
 				Attempts: []client.Attempt{{Node: st.Node(), Phase: client.Wait, Err: err}}, Err: err}

@@ -16,9 +16,13 @@ import (
 
 // call makes the call and prints the answer.
 func (c *caller) call(ctx context.Context, body []byte) error {
+	sent, err := c.o.input.wire(body)
+	if err != nil {
+		return err
+	}
 	begun := time.Now()
 	done := c.waiting()
-	rsp, err := c.client.Do(ctx, c.wire(body), c.options(client.Observe(c.observeCall(len(body))))...)
+	rsp, err := c.client.Do(ctx, c.wire(sent), c.options(client.Observe(c.observeCall(len(sent))))...)
 	done()
 	took := time.Since(begun)
 	c.tellOutcome(rsp, err, took)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
 	"github.com/cb02dfca/micro/pkg/server"
@@ -74,6 +75,9 @@ func (in *invocation) newCaller(ctx context.Context, o callOptions) (*caller, er
 		in.onClose(s)
 		c.sticky = &sticky{Selector: s}
 		opts = append(opts, client.WithSelector(c.sticky))
+	}
+	if o.input.form != nil {
+		opts = append(opts, client.WithCodecs(codec.Set{o.input.form})) // a stream asks for its codec
 	}
 	if c.client, err = client.New(opts...); err != nil {
 		return nil, err

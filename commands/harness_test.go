@@ -68,6 +68,8 @@ func (w *world) backends() commands.Backends {
 		Brokers: func(func(context.Context) (registry.Registry, error)) broker.Openers {
 			return broker.Openers{"http": func(context.Context, *url.URL) (broker.Broker, error) { return keepOpen{w.broker}, nil }}
 		},
+		Codecs: commands.DefaultBackends().Codecs,
+		Forms:  commands.DefaultBackends().Forms,
 	}
 }
 

@@ -55,7 +55,7 @@ type publication struct {
 	batch  batch         // what is to be sent
 
 	messages, bytes     int
-	last                []byte          // the last body
+	last                []byte          // the last body, as it was given
 	takers              map[string]bool // subscribers and queues that took one message at least
 	deliveries          int
 	unknown             bool // a broker that cannot know who took it
@@ -128,11 +128,15 @@ func (p *publication) publishOne(ctx context.Context, count int) error {
 	if err != nil {
 		return err
 	}
-	body, err := p.in.body(ctx, i, nil)
+	given, err := p.in.body(ctx, i, nil)
 	if err != nil {
 		return err
 	}
-	if err := p.publish(ctx, body, count); err != nil {
+	body, err := i.wire(given)
+	if err != nil {
+		return err
+	}
+	if err := p.publish(ctx, given, body, count); err != nil {
 		return err
 	}
 	return p.flush(ctx)
@@ -203,9 +207,9 @@ func (p *publication) publishLine(ctx context.Context, n int, line []byte, count
 	if line = bytes.TrimRight(line, "\r\n"); len(bytes.TrimSpace(line)) == 0 {
 		return nil
 	}
-	i := input{what: "line " + strconv.Itoa(n), data: line, contentType: or(p.header.contentType, contentJSON), command: "micro publish " + p.topic}
-	if err := i.check(); err == nil {
-		return p.publish(ctx, line, count)
+	i := input{what: "line " + strconv.Itoa(n), data: line, contentType: or(p.header.contentType, contentJSON), form: p.in.form(p.header.contentType), command: "micro publish " + p.topic}
+	if body, err := i.wired(); err == nil {
+		return p.publish(ctx, line, body, count)
 	}
 	if err := p.flush(ctx); err != nil {
 		return err
@@ -213,7 +217,8 @@ func (p *publication) publishLine(ctx context.Context, n int, line []byte, count
 	if p.messages > 0 {
 		i.unsent = "it was not sent"
 	}
-	return i.check()
+	_, err := i.wired()
+	return err
 }
 
 func (p *publication) lineError(err error, n int) error {
@@ -260,8 +265,9 @@ func readLines(r io.Reader, yield func([]byte) bool) error {
 	}
 }
 
-// publish sends body count times, no faster than the rate. The last of it may wait for a flush.
-func (p *publication) publish(ctx context.Context, body []byte, count int) error {
+// publish sends body count times, no faster than the rate. The last of it may wait for a flush. What was given is how it is told.
+func (p *publication) publish(ctx context.Context, given, body []byte, count int) error {
+	p.last = given
 	for range count {
 		if err := p.await(ctx); err != nil {
 			return err

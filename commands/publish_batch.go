@@ -86,7 +86,6 @@ func (p *publication) flush(ctx context.Context) error {
 	p.note(report, len(ms))
 	p.messages += len(ms)
 	p.bytes += size
-	p.last = ms[len(ms)-1].Body
 	return nil
 }
 

@@ -87,6 +87,9 @@ func (r *runner) makeService(ctx context.Context) error {
 		micro.ShutdownTimeout(r.timeout + time.Second), micro.AfterStart(r.ready),
 		micro.ServerOptions(server.HandlerTimeout(r.timeout+time.Second), server.MaxTimeout(max(server.DefaultMaxTimeout, r.timeout))),
 	}
+	if len(in.Backends.Codecs) > 0 {
+		opts = append(opts, micro.ServerOptions(server.Codecs(in.Backends.Codecs)))
+	}
 	if a := in.flags.String("address"); a != "" {
 		address, err := listenAddress(a, reg)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -56,6 +57,7 @@ func runBackends(reg registry.Registry, b broker.Broker) commands.Backends {
 		Brokers: func(func(context.Context) (registry.Registry, error)) broker.Openers {
 			return broker.Openers{"http": func(context.Context, *url.URL) (broker.Broker, error) { return b, nil }}
 		},
+		Codecs: commands.DefaultBackends().Codecs,
 	}
 }
 
@@ -132,6 +134,34 @@ func runEventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("not within 15 s: %s", what)
 		}
+	}
+}
+
+// TestRunSpeaksForms: a service of run takes each form over plain HTTP, and answers in it.
+func TestRunSpeaksForms(t *testing.T) {
+	t.Parallel()
+	r := serve(t, "builtin:greeter")
+	at := r.address()
+	for _, c := range commands.DefaultBackends().Forms {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/Say.Hello", strings.NewReader(encoded(t, c.ContentType(), map[string]string{"name": "x"})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", c.ContentType())
+		tr := &http.Transport{DisableKeepAlives: true}
+		rsp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(rsp.Body)
+		_ = rsp.Body.Close()
+		var got map[string]any
+		if err := errors.Join(err, c.Unmarshal(body, &got)); err != nil || rsp.StatusCode != http.StatusOK || rsp.Header.Get("Content-Type") != c.ContentType() || got["msg"] != "Hello x" {
+			t.Errorf("%s: %s, %s, %q, %v", c.ContentType(), rsp.Status, rsp.Header.Get("Content-Type"), body, err)
+		}
+	}
+	if code := r.end(); code != 0 && code != 130 {
+		t.Errorf("exit %d", code)
 	}
 }
 

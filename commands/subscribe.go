@@ -17,6 +17,7 @@ import (
 	"github.com/cb02dfca/micro/internal/terminal"
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 func newSubscribe() *command {
@@ -201,7 +202,10 @@ func (s *subscriber) value(m *broker.Message) messageValue {
 	for k, value := range m.Header.All() {
 		v.Headers[k] = value
 	}
+	raw, ok := asJSON(s.in.form(m.Header.Get(transport.HeaderContentType)), m.Body)
 	switch {
+	case ok:
+		v.Body = raw
 	case json.Valid(m.Body):
 		v.Body = json.RawMessage(m.Body)
 	case utf8.Valid(m.Body):

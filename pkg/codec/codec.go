@@ -66,3 +66,13 @@ func (s Set) ContentTypes() []string {
 	}
 	return types
 }
+
+// Alias gives c under another content type: a Set that has both speaks both, and answers in the one that was asked in.
+func Alias(c Codec, contentType string) Codec { return alias{c, contentType} }
+
+type alias struct {
+	Codec
+	contentType string
+}
+
+func (a alias) ContentType() string { return a.contentType }

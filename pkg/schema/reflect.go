@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/cb02dfca/micro/internal/jsonfield"
 )
 
 // Of gives the schema of t's JSON form: protojson's where t (or *t) is a protobuf message, encoding/json's else. What
@@ -183,16 +185,16 @@ func (b *builder) mapping(t reflect.Type) *Schema {
 
 func (b *builder) object(t reflect.Type) *Schema {
 	s := &Schema{Title: title(t), Type: []string{"object"}, AdditionalProperties: &Schema{Never: true}}
-	for _, f := range structFields(t) {
-		p := b.of(f.typ)
-		if f.quoted {
-			p = quoted(f.typ)
+	for _, f := range jsonfield.Of(t) {
+		p := b.of(f.Type)
+		if f.Quoted {
+			p = quoted(f.Type)
 		}
-		annotate(p, b.target(p), f.tag)
-		if f.tag.Get("required") == "true" {
-			s.Required = append(s.Required, f.name)
+		annotate(p, b.target(p), f.Tag)
+		if f.Tag.Get("required") == "true" {
+			s.Required = append(s.Required, f.Name)
 		}
-		s.Properties = append(s.Properties, Property{Name: f.name, Schema: p})
+		s.Properties = append(s.Properties, Property{Name: f.Name, Schema: p})
 	}
 	return s
 }

@@ -1,4 +1,5 @@
-package schema
+// Package jsonfield lists the fields of structs as encoding/json sees them, for whoever reads or describes Go values by its rules.
+package jsonfield
 
 import (
 	"cmp"
@@ -9,37 +10,42 @@ import (
 	"unicode"
 )
 
-// field is a struct's field as encoding/json sees it.
-type field struct {
-	name   string
-	tagged bool
-	quoted bool
-	index  []int
-	typ    reflect.Type
-	tag    reflect.StructTag
+// Field is a field of a struct.
+type Field struct {
+	// Name is its name in JSON.
+	Name string
+	// Index leads to it from the struct, as in [reflect.Value.FieldByIndex].
+	Index []int
+	Type  reflect.Type
+	// Tag is the whole of the field's tag.
+	Tag reflect.StructTag
+	// Quoted, OmitEmpty and OmitZero are the options "string", where the field's type takes it, "omitempty" and "omitzero".
+	Quoted, OmitEmpty, OmitZero bool
+
+	tagged bool // its name stands in the tag
 }
 
-// structFields gives the fields of a struct by the rules of encoding/json (its documentation, under Marshal): those of
+// Of gives the fields of a struct by the rules of encoding/json (its documentation, under Marshal): those of
 // embedded structs as if they were the outer one's; of several with one name the least nested, then the tagged; none of
 // them where that leaves more than one.
-func structFields(t reflect.Type) []field {
-	var all []field
-	level := []field{{typ: t}}
+func Of(t reflect.Type) []Field {
+	var all []Field
+	level := []Field{{Type: t}}
 	seen := map[reflect.Type]bool{}
 	for len(level) > 0 {
 		times := map[reflect.Type]int{}
 		for _, f := range level {
-			times[f.typ]++
+			times[f.Type]++
 		}
-		var next []field
+		var next []Field
 		for _, embedded := range level {
-			if seen[embedded.typ] {
+			if seen[embedded.Type] {
 				continue
 			}
-			seen[embedded.typ] = true
+			seen[embedded.Type] = true
 			own, deeper := direct(embedded)
 			all = append(all, own...)
-			if times[embedded.typ] > 1 {
+			if times[embedded.Type] > 1 {
 				all = append(all, own...) // twice at one depth: they hide each other
 			}
 			next = append(next, deeper...)
@@ -50,9 +56,9 @@ func structFields(t reflect.Type) []field {
 }
 
 // direct gives the named fields of one struct, and the structs embedded in it.
-func direct(outer field) (own, embedded []field) {
-	for i := range outer.typ.NumField() {
-		sf := outer.typ.Field(i)
+func direct(outer Field) (own, embedded []Field) {
+	for i := range outer.Type.NumField() {
+		sf := outer.Type.Field(i)
 		tag := sf.Tag.Get("json")
 		if tag == "-" || !reachable(sf) {
 			continue
@@ -65,16 +71,18 @@ func direct(outer field) (own, embedded []field) {
 		if t.Name() == "" && t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
-		f := field{name: name, tagged: name != "", typ: sf.Type, tag: sf.Tag}
-		f.index = append(slices.Clone(outer.index), i)
-		f.quoted = quotable(t) && slices.Contains(strings.Split(options, ","), "string")
+		f := Field{Name: name, Type: sf.Type, Tag: sf.Tag, tagged: name != ""}
+		f.Index = append(slices.Clone(outer.Index), i)
+		set := strings.Split(options, ",")
+		f.Quoted = quotable(t) && slices.Contains(set, "string")
+		f.OmitEmpty, f.OmitZero = slices.Contains(set, "omitempty"), slices.Contains(set, "omitzero")
 		if name == "" && sf.Anonymous && t.Kind() == reflect.Struct {
-			f.typ = t
+			f.Type = t
 			embedded = append(embedded, f)
 			continue
 		}
 		if name == "" {
-			f.name = sf.Name
+			f.Name = sf.Name
 		}
 		own = append(own, f)
 	}
@@ -95,24 +103,24 @@ func reachable(sf reflect.StructField) bool {
 }
 
 // visible resolves names that stand for several fields, and gives the rest in the order of declaration.
-func visible(all []field) []field {
+func visible(all []Field) []Field {
 	// Not the sorts of slices: made for a struct of this size they weigh 33 KB in every service's binary.
 	sort.SliceStable(all, func(i, j int) bool {
 		a, b := &all[i], &all[j]
-		return cmp.Or(strings.Compare(a.name, b.name), cmp.Compare(len(a.index), len(b.index)), -compareBool(a.tagged, b.tagged), slices.Compare(a.index, b.index)) < 0
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(len(a.Index), len(b.Index)), -compareBool(a.tagged, b.tagged), slices.Compare(a.Index, b.Index)) < 0
 	})
-	var out []field
+	var out []Field
 	for i := 0; i < len(all); {
 		same := 1
-		for i+same < len(all) && all[i+same].name == all[i].name {
+		for i+same < len(all) && all[i+same].Name == all[i].Name {
 			same++
 		}
-		if same == 1 || len(all[i].index) < len(all[i+1].index) || all[i].tagged && !all[i+1].tagged {
+		if same == 1 || len(all[i].Index) < len(all[i+1].Index) || all[i].tagged && !all[i+1].tagged {
 			out = append(out, all[i])
 		}
 		i += same
 	}
-	sort.Slice(out, func(i, j int) bool { return slices.Compare(out[i].index, out[j].index) < 0 })
+	sort.Slice(out, func(i, j int) bool { return slices.Compare(out[i].Index, out[j].Index) < 0 })
 	return out
 }
 
