@@ -14,6 +14,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/codec/msgpack"
 	"github.com/cb02dfca/micro/pkg/codec/proto"
 	"github.com/cb02dfca/micro/pkg/codec/raw"
+	"github.com/cb02dfca/micro/pkg/codec/vom"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
@@ -31,7 +32,7 @@ type Backends struct {
 	Transports transport.Openers
 	// Brokers gives what a broker's URL can name. A broker that stands on the registry asks for it; it is not closed by it.
 	Brokers func(reg func(context.Context) (registry.Registry, error)) broker.Openers
-	// Codecs is what the services of run speak; none is the default of a server.
+	// Codecs is what the services of run speak, and what streams are opened in; none is the default of a server or client.
 	Codecs codec.Set
 	// Forms are the codecs beside JSON whose bodies are typed, and shown, as JSON.
 	Forms codec.Set
@@ -52,7 +53,7 @@ func DefaultBackends() Backends {
 			"http":   transporthttp.Open,
 			"memory": transportmemory.Open,
 		},
-		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict()},
+		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict(), vom.New()},
 		Forms:  codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New()},
 		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
 			return broker.Openers{"memory": brokermemory.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {

@@ -58,6 +58,9 @@ func (in *invocation) newCaller(ctx context.Context, o callOptions) (*caller, er
 		return nil, err
 	}
 	opts := []client.Option{client.WithTransport(t), client.WithTimeout(in.timeout)}
+	if len(in.Backends.Codecs) > 0 {
+		opts = append(opts, client.WithCodecs(in.Backends.Codecs))
+	}
 	if o.address == "" {
 		r, err := in.openRegistry(ctx)
 		if err != nil {
