@@ -17,6 +17,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/codec/vom"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/etcd"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
 	"github.com/cb02dfca/micro/pkg/registry/local"
 	"github.com/cb02dfca/micro/pkg/registry/mdns"
@@ -46,6 +47,7 @@ func DefaultBackends() Backends {
 			"local":   local.Open,
 			"mdns":    mdns.Open,
 			"memory":  registrymemory.Open,
+			"etcd":    etcd.Open,
 			"http":    registryhttp.Open,
 			"https":   registryhttp.Open,
 		},

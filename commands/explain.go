@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,7 +33,7 @@ func (in *invocation) explainRegistry(err error) error {
 		if answered, found := strings.CutPrefix(reason, place+": "); found {
 			f.what = "registry " + place + ": " + answered
 		}
-		if strings.Contains(in.settings.registry, "://") {
+		if strings.HasPrefix(in.settings.registry, "http://") || strings.HasPrefix(in.settings.registry, "https://") {
 			f = f.hint("start one", "micro registry")
 		}
 		if in.registryName() == "default" {
@@ -45,12 +46,14 @@ func (in *invocation) explainRegistry(err error) error {
 
 // registryPlace is the registry's name; a server is named by its address alone.
 func (in *invocation) registryPlace() string {
-	for _, scheme := range []string{"http://", "https://"} {
-		if place, found := strings.CutPrefix(in.registryShown(), scheme); found {
-			return place
-		}
+	u, err := url.Parse(in.registryShown())
+	switch {
+	case err != nil || u.Host == "":
+		return in.registryShown()
+	case u.User != nil:
+		return u.User.String() + "@" + u.Host
 	}
-	return in.registryShown()
+	return u.Host
 }
 
 // explain tells of an error of a call, a stream or a question to a node.
