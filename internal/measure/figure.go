@@ -78,7 +78,7 @@ func megabytes(n int64) string { return fmt.Sprintf("%.2f MB", float64(n)/1e6) }
 
 // sized makes a figure of a size in bytes.
 func sized(group, what string, size, budget int64) figure {
-	return figure{Group: group, What: what, Budget: fmt.Sprintf("%d MB", budget/1e6), Measured: megabytes(size), Ratio: float64(size) / float64(budget)}
+	return figure{Group: group, What: what, Budget: fmt.Sprintf("%g MB", float64(budget)/1e6), Measured: megabytes(size), Ratio: float64(size) / float64(budget)}
 }
 
 // complete makes a figure of how often everything was found, which has to be always.

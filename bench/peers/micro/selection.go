@@ -55,11 +55,12 @@ func numbered(i int) registry.Node {
 	}
 }
 
-// changing gives an operation that changes a node of n, and waits until a watch beside the selector's has been told.
+// changing gives an operation that changes a node of n, and waits until a watch beside the selector's has been told. Both watch
+// by changes: a watch that yields whole sets costs what they hold.
 func changing(ctx context.Context, r *memory.Registry, n int) worker.Op {
 	told := make(chan error, 1)
 	go func() {
-		for _, err := range r.Watch(ctx, service) {
+		for _, err := range registry.WatchChanges(ctx, r, service) {
 			told <- err
 		}
 	}()
