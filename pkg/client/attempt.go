@@ -31,7 +31,6 @@ type trial struct {
 
 	ctx      context.Context  // whose end ends the trial, as deadline does
 	deadline int64            // as callctx.Now counts
-	now      int64            // the time, where it is known; 0 after whatever may have taken long
 	own      *callctx.Context // ctx with the deadline, where somebody had to have one
 	owned    bool             // own is the trial's to end
 	patience patience
@@ -61,7 +60,7 @@ type answer struct {
 	usualType string // its content type
 }
 
-// begin makes t ready. The caller sets ctx, deadline and now.
+// begin makes t ready. The caller sets ctx and deadline.
 func (t *trial) begin(k *call, req *Request, show bool) {
 	t.client, t.call, t.req, t.show = k.client, k, req, show
 	t.patience.trial = t
@@ -164,7 +163,6 @@ func (t *trial) pickOther() (done func(error), err error) {
 
 // bounded gives a context for what may have to wait, and may last: it ends with the call.
 func (t *trial) bounded() context.Context {
-	t.now = 0
 	if t.deadline == callctx.Never {
 		return t.ctx
 	}
@@ -187,10 +185,7 @@ func (t *trial) left() (time.Duration, error) {
 	if t.deadline == callctx.Never {
 		return 0, nil
 	}
-	now := t.now
-	if now == 0 {
-		now = callctx.Now()
-	}
+	now := callctx.Now()
 	if now >= t.deadline {
 		return 0, fmt.Errorf("%w: %w", transport.ErrNotSent, context.DeadlineExceeded)
 	}
@@ -246,7 +241,6 @@ func (t *trial) noNode(err error) error {
 
 // again decides whether another node, or a fresh connection to this one, is tried.
 func (t *trial) again(err error) bool {
-	t.now = 0
 	o := &t.call.opts
 	unrun := transport.NotSent(err) || status.IsRefused(err)
 	switch {

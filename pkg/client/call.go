@@ -140,7 +140,7 @@ func (k *call) run(ctx context.Context, show bool) error {
 	k.limit()
 	t := &k.first
 	t.begin(k, &k.req, show)
-	t.ctx, t.deadline, t.now = ctx, k.deadline, k.start
+	t.ctx, t.deadline = ctx, k.deadline
 	return t.run()
 }
 
@@ -173,7 +173,7 @@ func (c *Client) innermost(ctx context.Context, req *Request) (*Response, error)
 		k, t = c.enterNew()
 	}
 	t.begin(k, req, true)
-	t.ctx, t.deadline, t.now = ctx, callctx.Never, 0
+	t.ctx, t.deadline = ctx, callctx.Never
 	if own, ok := ctx.(*callctx.Context); ok && own == k.ctx {
 		// What it adds to its parent is the deadline. A connection keeps that by itself, at less cost than by waiting for a context.
 		t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own

@@ -341,3 +341,37 @@ func TestLeavingADeafHandler(t *testing.T) {
 		t.Error("the handler goes on")
 	}
 }
+
+// TestTimeoutOverFrames: the client's timeout ends a call whose handler does not, with middleware and without, and the handler
+// has it as its deadline.
+func TestTimeoutOverFrames(t *testing.T) {
+	t.Parallel()
+	tr, err := http.New(http.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadlines, release := make(chan time.Duration, 2), make(chan struct{})
+	served := serveHTTP(t, tr, "greeter", func(s *server.Server) {
+		_ = s.Handle(server.Endpoint{Name: "Say.Hello"}, func(ctx context.Context, _ *server.Call) error {
+			at, _ := ctx.Deadline()
+			deadlines <- time.Until(at)
+			<-release // it does not look at its context
+			return nil
+		})
+	})
+	t.Cleanup(func() { close(release) }) // before the server's own, which waits for the handlers
+	for name, opts := range map[string][]client.Option{"bare": nil, "middleware": {client.WithMiddleware(passing)}} {
+		c, err := client.New(append(opts, client.WithTransport(tr), client.WithTimeout(150*time.Millisecond))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.Call(t.Context(), "greeter", "Say.Hello", nil, nil, client.Address(served))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v, want the deadline", name, err)
+		}
+		if left := <-deadlines; left > 150*time.Millisecond {
+			t.Errorf("%s: the handler has %v", name, left)
+		}
+		_ = c.Close()
+	}
+}

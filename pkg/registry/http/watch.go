@@ -11,7 +11,6 @@ import (
 	stdhttp "net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -40,12 +39,9 @@ func follow[T any](ctx context.Context, r *Registry, service string, read func(*
 			return
 		}
 		ctx, stop := r.within(ctx)
-		w := &watch{r: r, service: service, set: hub.NewPending().Sharing()}
-		var reading sync.WaitGroup
-		reading.Go(func() { w.run(ctx) })
-		defer reading.Wait()
 		defer stop()
-		for news, err := range read(w.set, ctx, "") {
+		w := &watch{r: r, service: service, set: hub.NewPending().Sharing()}
+		for news, err := range hub.Kept(ctx, w.set, w.run, read) {
 			if r.life.Err() != nil || !yield(news, err) {
 				return
 			}
@@ -53,7 +49,7 @@ func follow[T any](ctx context.Context, r *Registry, service string, read func(*
 	}
 }
 
-// watch is one running Watch: it puts what it reads into a set, so that a slow loop holds up nothing.
+// watch is one running Watch: it keeps a set by what it reads.
 type watch struct {
 	r       *Registry
 	service string

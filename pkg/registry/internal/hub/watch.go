@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"iter"
+	"sync"
 
 	"github.com/cb02dfca/micro/pkg/registry"
 )
@@ -16,6 +17,23 @@ func (h *Hub) Watch(ctx context.Context, service string) iter.Seq2[[]registry.No
 // WatchChanges does what registry.ChangeWatcher says of it.
 func (h *Hub) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
 	return watch(ctx, h, service, (*Reader).Change)
+}
+
+// Kept gives what read, (*Hub).Watch or (*Hub).WatchChanges, yields of all services of h, which fill keeps on a goroutine of its own: so a
+// slow loop holds up nothing. It ends with ctx or the loop, and returns when fill has, whose ctx has ended by then.
+func Kept[T any](ctx context.Context, h *Hub, fill func(context.Context), read func(*Hub, context.Context, string) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		ctx, stop := context.WithCancel(ctx)
+		var filling sync.WaitGroup
+		filling.Go(func() { fill(ctx) })
+		defer filling.Wait()
+		defer stop()
+		for news, err := range read(h, ctx, "") {
+			if !yield(news, err) {
+				return
+			}
+		}
+	}
 }
 
 // watch yields what take has to give.

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
@@ -415,5 +416,28 @@ func TestCloseIdle(t *testing.T) {
 	}
 	if !client.CloseIdle() || client.Usable() {
 		t.Error("not closed without calls")
+	}
+}
+
+// TestCallUntil: a call that is given a time ends then, and the time that is left travels with it.
+func TestCallUntil(t *testing.T) {
+	t.Parallel()
+	told, release := make(chan time.Duration, 1), make(chan struct{})
+	client, _ := served(t, router(func(_ context.Context, req, _ *transport.Message) {
+		told <- req.Timeout
+		<-release
+	}, transport.PaceGoroutine))
+	defer close(release)
+	var rsp transport.Message
+	req := &transport.Message{Header: callHeader, Timeout: time.Hour} // not looked at
+	err := client.CallUntil(context.Background(), callctx.Now()+int64(100*time.Millisecond), req, &rsp)
+	if !errors.Is(err, context.DeadlineExceeded) || transport.NotSent(err) {
+		t.Errorf("got %v, want the deadline, after the call was sent", err)
+	}
+	if left := <-told; left <= 0 || left > 100*time.Millisecond {
+		t.Errorf("the server was told of %v", left)
+	}
+	if err := client.CallUntil(context.Background(), callctx.Now(), req, &rsp); !errors.Is(err, context.DeadlineExceeded) || !transport.NotSent(err) {
+		t.Errorf("a time that is over: got %v, want the deadline, and nothing sent", err)
 	}
 }

@@ -69,19 +69,18 @@ func (c *Conn) lead(ctx context.Context, r *call, now int64) error {
 			return err
 		default:
 		}
-		_, _ = c.turn() // where it fails, the connection has, and r is answered
+		c.turn()
 	}
 }
 
-// turn reads once, deals with what came, and says how many replies that was.
-func (c *Conn) turn() (int, error) {
-	if err := c.in.fill(context.Background()); err != nil {
-		return 0, err
+// turn reads once, and deals with what came. Where it fails the connection has, and all calls are answered.
+func (c *Conn) turn() {
+	if c.in.fill(context.Background()) != nil {
+		return
 	}
 	c.calls.heard.Add(1)
-	n, last, err := c.take()
+	_, last, _ := c.take()
 	last.hand()
-	return n, err
 }
 
 // readBehind has a goroutine read. The caller has set reading.

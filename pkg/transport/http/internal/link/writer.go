@@ -410,7 +410,6 @@ const (
 	alone   manner = iota // at once
 	crowded               // at once, but others may have something to add
 	flowing               // soon: its sender has more to do than to wait
-	held                  // by whoever comes next, and that is certain
 )
 
 // push has what was added written.
@@ -420,6 +419,5 @@ func (c *Conn) push(how manner) {
 		c.w.flush(how == crowded)
 	case flowing:
 		c.w.handOver()
-	case held:
 	}
 }
