@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"internal/demo":       {"internal/terminal", "pkg/broker", "pkg/micro", "pkg/schema", "pkg/server", "pkg/status"},
 	"internal/program":    {"internal/terminal", "pkg/broker", "pkg/metadata", "pkg/registry", "pkg/schema", "pkg/server", "pkg/status"},
 	"pkg/broker/http":     {"internal/opener", "pkg/broker", "pkg/broker/internal/", "pkg/metadata", "pkg/registry", "pkg/status", "pkg/transport", "pkg/transport/http"},
+	"internal/access":     {},
 	"internal/callctx":    {},
 	"internal/hostcheck":  {"pkg/status"},
 	"internal/jsonfield":  {},
@@ -40,6 +41,7 @@ var allowed = map[string][]string{
 	"internal/suggest":    {},
 	"internal/terminal":   {},
 	"internal/testreport": {},
+	"internal/testserver": {},
 	"":                    {"commands"},
 }
 
@@ -106,7 +108,7 @@ func backendMayImport(from, to string) bool {
 		return false
 	}
 	parent := "pkg/" + parts[1]
-	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx"}
+	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx"}
 	if strings.HasPrefix(to, parent+"/internal/") || driver(to) == driver(from) {
 		return true
 	}

@@ -1,15 +1,7 @@
 package etcd_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
 	"github.com/cb02dfca/micro/pkg/status"
@@ -28,10 +21,10 @@ import (
 const password = "s3cret-word"
 
 // guarded starts an etcd that asks for a user: "svc" may use the registry's keys, "guest" none.
-func guarded(t *testing.T, flags ...string) *server {
+func guarded(t *testing.T, flags ...string) *testserver.Server {
 	t.Helper()
 	s := own(t, flags...)
-	c, ctx := raw(t, s.addr), t.Context()
+	c, ctx := raw(t, s.Addr), t.Context()
 	must(t, second(c.UserAdd(ctx, "root", "root-"+password)))
 	must(t, second(c.UserGrantRole(ctx, "root", "root")))
 	must(t, second(c.RoleAdd(ctx, "registry")))
@@ -60,7 +53,7 @@ func TestLogin(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			said := &journal{}
-			r := open(t, etcd.Options{Endpoints: []string{s.addr}, Username: tt.user, Password: tt.password, Logger: said.logger()})
+			r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Username: tt.user, Password: tt.password, Logger: said.logger()})
 			sets := watching(t, r, "greeter")
 			first := expect(t, sets, "anything", func(set) bool { return true })
 			for what, err := range map[string]error{
@@ -69,7 +62,7 @@ func TestLogin(t *testing.T) {
 				if tt.code == 0 && err != nil {
 					t.Errorf("%s: %v", what, err)
 				}
-				if tt.code != 0 && (!errors.Is(err, &status.Error{Code: tt.code}) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), s.addr)) {
+				if tt.code != 0 && (!errors.Is(err, &status.Error{Code: tt.code}) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), s.Addr)) {
 					t.Errorf("%s gave %v, want %v and %q", what, err, tt.code, tt.text)
 				}
 				if err != nil && strings.Contains(err.Error(), password) {
@@ -90,7 +83,7 @@ func TestLogin(t *testing.T) {
 func TestLoginRunsOut(t *testing.T) {
 	t.Parallel()
 	s := guarded(t, "--auth-token-ttl", "1")
-	r := open(t, etcd.Options{Endpoints: []string{s.addr}, Username: "svc", Password: password, TTL: 2 * time.Second})
+	r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Username: "svc", Password: password, TTL: 2 * time.Second})
 	must(t, r.Register(t.Context(), node("a"), 0))
 	sets := watching(t, r, "greeter")
 	expect(t, sets, "the node", ids("a"))
@@ -112,53 +105,19 @@ func TestLoginRunsOut(t *testing.T) {
 	}
 }
 
-func revokeAsRoot(t *testing.T, s *server, id string) {
+func revokeAsRoot(t *testing.T, s *testserver.Server, id string) {
 	t.Helper()
-	root, err := clientv3.New(clientv3.Config{Endpoints: []string{s.addr}, Username: "root", Password: "root-" + password, Logger: zap.NewNop()})
+	root, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Addr}, Username: "root", Password: "root-" + password, Logger: zap.NewNop()})
 	must(t, err)
 	defer root.Close()
 	must(t, second(root.Revoke(t.Context(), leaseOf(t, root, "/micro/registry/", id))))
 }
 
-// certificates writes an authority, and a certificate of it for servers and clients on loopback.
-func certificates(t *testing.T) (ca, cert, key string) {
-	t.Helper()
-	dir := t.TempDir()
-	write := func(name, kind string, der []byte) string {
-		file := filepath.Join(dir, name)
-		must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-		return file
-	}
-	make := func(template, parent *x509.Certificate, by *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey) {
-		own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		must(t, err)
-		if by == nil {
-			by = own
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, parent, own.Public(), by)
-		must(t, err)
-		return der, own
-	}
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER, caKey := make(authority, authority, nil)
-	leafDER, leafKey := make(&x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "leaf"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, authority, caKey)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(leafKey)
-	must(t, err)
-	return write("ca.pem", "CERTIFICATE", caDER), write("cert.pem", "CERTIFICATE", leafDER), write("key.pem", "PRIVATE KEY", keyDER)
-}
-
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	ca, cert, key := certificates(t)
+	ca, cert, key := testserver.Certificates(t)
 	s := unstarted(t, "--cert-file", cert, "--key-file", key, "--client-cert-auth", "--trusted-ca-file", ca)
-	s.scheme = "https"
-	s.start(t)
+	s.MustStart(t)
 	for _, tt := range []struct{ name, query, err string }{
 		{"both", "?ca-file=" + ca + "&cert-file=" + cert + "&key-file=" + key, ""},
 		{"no authority", "?tls=true", "certificate signed by unknown authority"},
@@ -167,7 +126,7 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			r, err := registry.Openers{"etcd": etcd.Open}.Open(t.Context(), "etcd://"+s.addr+tt.query)
+			r, err := registry.Openers{"etcd": etcd.Open}.Open(t.Context(), "etcd://"+s.Addr+tt.query)
 			must(t, err)
 			defer r.Close()
 			sets := watching(t, r.(*etcd.Registry), "greeter")
@@ -260,7 +219,7 @@ func TestLoginFromTheEnvironment(t *testing.T) { // not parallel: it sets the en
 	file := filepath.Join(t.TempDir(), "login")
 	must(t, os.WriteFile(file, []byte("guest:"+password), 0o600))
 	for query, want := range map[string]error{"": nil, "?credentials-file=" + file: &status.Error{Code: status.PermissionDenied}} {
-		r, err := registry.Openers{"etcd": etcd.Open}.Open(t.Context(), "etcd://"+s.addr+query)
+		r, err := registry.Openers{"etcd": etcd.Open}.Open(t.Context(), "etcd://"+s.Addr+query)
 		must(t, err)
 		if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, want) {
 			t.Errorf("with %q Register gave %v, want %v", query, err, want)

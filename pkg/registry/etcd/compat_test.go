@@ -30,7 +30,7 @@ var theirs = map[string]string{
 // TestReadsGoMicro: its nodes are listed, found, watched, and gone with its lease.
 func TestReadsGoMicro(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient := raw(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), 0))
@@ -96,7 +96,7 @@ type goMicroEndpoint struct {
 // TestWritesAsGoMicro: under the keys where it looks, what it reads, and nothing that it does not know.
 func TestWritesAsGoMicro(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient := raw(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix, TTL: 20 * time.Second})
 	n := node("greeter/topic/1")
@@ -132,7 +132,7 @@ func TestWritesAsGoMicro(t *testing.T) {
 // TestForeignRecords: what is no node is left out, and told of; a changed record is what it is now.
 func TestForeignRecords(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient, said := raw(t, addr), &journal{}
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix, Logger: said.logger()})
 	sets := watching(t, r, "")
@@ -173,7 +173,7 @@ func TestForeignRecords(t *testing.T) {
 // TestManyNodes: a listing of several pages.
 func TestManyNodes(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient := raw(t, addr)
 	const size = 2500
 	for from := 0; from < size; from += 100 {

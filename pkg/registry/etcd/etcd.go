@@ -14,7 +14,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/cb02dfca/micro/internal/access"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/record"
 )
 
 // Options of New. The zero value is good for an etcd on this machine.
@@ -104,8 +106,8 @@ func (o *Options) complete() error {
 			return errors.New("registry: etcd: both a user and a credentials file are given")
 		}
 		var err error
-		if o.Username, o.Password, err = readCredentials(o.CredentialsFile); err != nil {
-			return err
+		if o.Username, o.Password, err = access.ReadLogin(o.CredentialsFile); err != nil {
+			return fmt.Errorf("registry: etcd: %w", err)
 		}
 	}
 	if (o.Username == "") != (o.Password == "") {
@@ -133,7 +135,7 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 	if err := r.usable(ctx); err != nil {
 		return err
 	}
-	value, err := encode(n)
+	value, err := record.Encode(n)
 	if err != nil {
 		return err
 	}
@@ -166,7 +168,7 @@ func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, er
 	if err != nil {
 		return nil, err
 	}
-	nodes := t.all()
+	nodes := t.All()
 	if len(nodes) == 0 {
 		return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
 	}
@@ -182,15 +184,15 @@ func (r *Registry) List(ctx context.Context) ([]registry.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.all(), nil
+	return t.All(), nil
 }
 
 // read gives what stands below a service, or below all for the empty name, with its revision. It asks by pages, the first
 // with opts.
-func (r *Registry) read(ctx context.Context, service string, opts ...clientv3.OpOption) (*table, int64, error) {
+func (r *Registry) read(ctx context.Context, service string, opts ...clientv3.OpOption) (*record.Table, int64, error) {
 	ctx, stop := r.within(ctx)
 	defer stop()
-	t, revision := newTable(), int64(0)
+	t, revision := record.NewTable(), int64(0)
 	from := r.below(service)
 	page := []clientv3.OpOption{clientv3.WithRange(clientv3.GetPrefixRangeEnd(from)), clientv3.WithLimit(pageSize)}
 	opts = append(opts, page...)
@@ -221,13 +223,13 @@ func (r *Registry) read(ctx context.Context, service string, opts ...clientv3.Op
 }
 
 // take puts a record into t. One that is no node is left out.
-func (r *Registry) take(t *table, kv *mvccpb.KeyValue) error {
+func (r *Registry) take(t *record.Table, kv *mvccpb.KeyValue) error {
 	n, err := decode(r.o.Prefix, string(kv.Key), kv.Value)
 	if err != nil {
-		t.drop(string(kv.Key))
+		t.Drop(string(kv.Key))
 		return fmt.Errorf("key %q: %w", kv.Key, err)
 	}
-	t.put(string(kv.Key), n)
+	t.Put(string(kv.Key), n)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
@@ -29,11 +30,7 @@ func TestMain(m *testing.M) {
 type stopping struct{ *testing.M }
 
 func (m stopping) Run() int {
-	defer func() {
-		if sharedServer.stop != nil {
-			sharedServer.stop()
-		}
-	}()
+	defer shared.Stop()
 	return m.M.Run()
 }
 
@@ -78,17 +75,17 @@ func TestConformance(t *testing.T) {
 	var relays sync.Map // of registries
 	registrytest.Run(t, registrytest.Harness{
 		New: func(t *testing.T) registrytest.Open {
-			addr, prefix := shared(t), prefixOf(t)
+			addr, prefix := shared.Addr(t), prefixOf(t)
 			return func(t *testing.T) registry.Registry {
-				p := newRelay(t, addr)
-				r := open(t, etcd.Options{Endpoints: []string{p.addr}, Prefix: prefix})
+				p := testserver.NewRelay(t, addr)
+				r := open(t, etcd.Options{Endpoints: []string{p.Addr}, Prefix: prefix})
 				relays.Store(r, p)
 				return r
 			}
 		},
 		Kill: func(_ *testing.T, r registry.Registry) {
 			p, _ := relays.Load(r)
-			p.(*relay).kill()
+			p.(*testserver.Relay).Kill()
 		},
 		Shared: true, Endpoints: true, Conflicts: true, TTL: time.Second, Wait: 2 * wait,
 	})

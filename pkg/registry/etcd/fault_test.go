@@ -14,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
 )
@@ -52,7 +53,7 @@ func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j,
 // A process that is killed takes its nodes with it: not when the hour is over that they were registered for, but with its lease.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	sets := watching(t, r, "greeter")
 	kill := spawn(t, addr, prefix, "mortal")
@@ -64,7 +65,7 @@ func TestKilledProcess(t *testing.T) {
 // Whoever revokes a lease, or removes a key, sees the node again.
 func TestLostLease(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient := raw(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	other := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
@@ -102,19 +103,19 @@ func TestLostLease(t *testing.T) {
 // The key of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
 func TestLostToAnother(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient := raw(t, addr)
-	way, said := newRelay(t, addr), &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{way.addr}, Prefix: prefix, Logger: said.logger()})
+	way, said := testserver.NewRelay(t, addr), &journal{}
+	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix, Logger: said.logger()})
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	way.kill()
+	way.Kill()
 	_, err := etcdClient.Revoke(t.Context(), leaseOf(t, etcdClient, prefix, "a"))
 	must(t, err)
 	heir := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	theirs := node("a")
 	theirs.Address = "127.0.0.1:4712"
 	must(t, heir.Register(t.Context(), theirs, time.Minute))
-	way.revive()
+	way.Revive()
 	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
 	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
@@ -132,15 +133,15 @@ func TestRestart(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			s := own(t)
-			r := open(t, etcd.Options{Endpoints: []string{s.addr}})
-			other := open(t, etcd.Options{Endpoints: []string{s.addr}})
+			r := open(t, etcd.Options{Endpoints: []string{s.Addr}})
+			other := open(t, etcd.Options{Endpoints: []string{s.Addr}})
 			sets := watching(t, other, "")
 			must(t, r.Register(t.Context(), node("a"), 0))
 			must(t, r.Register(t.Context(), node("b"), time.Minute))
 			expect(t, sets, "two nodes", ids("a", "b"))
-			lease := leaseOf(t, raw(t, s.addr), "/micro/registry/", "a")
+			lease := leaseOf(t, raw(t, s.Addr), "/micro/registry/", "a")
 
-			s.stop(how)
+			s.Stop(how)
 			if got := expect(t, sets, "that etcd is away", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
 				t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
 			}
@@ -149,16 +150,16 @@ func TestRestart(t *testing.T) {
 				"Get": second(r.Get(t.Context(), "greeter")), "List": second(r.List(t.Context())),
 				"Deregister": other.Deregister(t.Context(), node("a")),
 			} {
-				if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), s.addr+" is not answering") {
+				if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), s.Addr+" is not answering") {
 					t.Errorf("%s gave %v, want ErrUnavailable and the address", what, err)
 				}
 			}
 
-			s.start(t)
+			s.MustStart(t)
 			if got := expect(t, sets, "a set", func(s set) bool { return s.err == nil }); !ids("a", "b")(got) {
 				t.Errorf("the first set after the restart has %+v", got.nodes)
 			}
-			if now := leaseOf(t, raw(t, s.addr), "/micro/registry/", "a"); now != lease {
+			if now := leaseOf(t, raw(t, s.Addr), "/micro/registry/", "a"); now != lease {
 				t.Errorf("the node has lease %x, want that of before, %x", now, lease)
 			}
 			must(t, r.Deregister(t.Context(), node("a")))
@@ -173,17 +174,17 @@ func second[T any](_ T, err error) error { return err }
 func TestLostData(t *testing.T) {
 	t.Parallel()
 	s := own(t)
-	r := open(t, etcd.Options{Endpoints: []string{s.addr}})
+	r := open(t, etcd.Options{Endpoints: []string{s.Addr}})
 	sets := watching(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
 	for range 50 { // so that the new one's revision is less
-		must(t, second(raw(t, s.addr).Put(t.Context(), "/elsewhere", "x")))
+		must(t, second(raw(t, s.Addr).Put(t.Context(), "/elsewhere", "x")))
 	}
 	expect(t, sets, "the node", ids("a"))
-	s.stop("KILL")
+	s.Stop("KILL")
 	expect(t, sets, "that etcd is away", func(s set) bool { return s.err != nil })
-	s.dir = t.TempDir()
-	s.start(t)
+	s.Dir = t.TempDir()
+	s.MustStart(t)
 	expect(t, sets, "the node again", ids("a"))
 	must(t, r.Register(t.Context(), node("b"), time.Hour))
 	expect(t, sets, "both", ids("a", "b"))
@@ -194,9 +195,9 @@ func TestAwayAtStart(t *testing.T) {
 	t.Parallel()
 	s := unstarted(t)
 	said := &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{s.addr}, Logger: said.logger()})
+	r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Logger: said.logger()})
 	sets := watching(t, r, "greeter")
-	want := "registry: unavailable: " + s.addr + " is not answering: connection refused"
+	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
 	for what, err := range map[string]error{
 		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
 		"Deregister": r.Deregister(t.Context(), node("a")),
@@ -206,7 +207,7 @@ func TestAwayAtStart(t *testing.T) {
 			t.Errorf("%s gave %v, want %s", what, err, want)
 		}
 	}
-	s.start(t)
+	s.MustStart(t)
 	expect(t, sets, "an empty set", ids())
 	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
 	expect(t, sets, "the node", ids("a"))
@@ -218,13 +219,13 @@ func TestAwayAtStart(t *testing.T) {
 // Close while etcd is away says so, and does not wait for it.
 func TestCloseWhileAway(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
-	way := newRelay(t, addr)
-	r := open(t, etcd.Options{Endpoints: []string{way.addr}, Prefix: prefix})
+	addr, prefix := shared.Addr(t), prefixOf(t)
+	way := testserver.NewRelay(t, addr)
+	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
 	sets := watching(t, r, "greeter")
 	expect(t, sets, "the node", ids("a"))
-	way.kill()
+	way.Kill()
 	begun := time.Now()
 	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
 		t.Errorf("Close gave %v", err)
@@ -241,10 +242,10 @@ func TestWatchResumes(t *testing.T) {
 		t.Run(map[bool]string{false: "by revision", true: "after a compaction"}[compact], func(t *testing.T) {
 			t.Parallel()
 			s := own(t) // a compaction is of the whole store
-			etcdClient := raw(t, s.addr)
-			writer := open(t, etcd.Options{Endpoints: []string{s.addr}})
-			way := newRelay(t, s.addr)
-			r := open(t, etcd.Options{Endpoints: []string{way.addr}})
+			etcdClient := raw(t, s.Addr)
+			writer := open(t, etcd.Options{Endpoints: []string{s.Addr}})
+			way := testserver.NewRelay(t, s.Addr)
+			r := open(t, etcd.Options{Endpoints: []string{way.Addr}})
 			sets, all := watching(t, r, "greeter"), watching(t, r, "")
 			must(t, writer.Register(t.Context(), node("a"), 0))
 			must(t, writer.Register(t.Context(), node("b"), 0))
@@ -252,7 +253,7 @@ func TestWatchResumes(t *testing.T) {
 				expect(t, w, "two nodes", ids("a", "b"))
 			}
 			for round := range 3 {
-				way.hold()
+				way.Hold()
 				must(t, writer.Deregister(t.Context(), node("a")))
 				must(t, writer.Register(t.Context(), node("c"), 0))
 				if compact {
@@ -261,7 +262,7 @@ func TestWatchResumes(t *testing.T) {
 					_, err = etcdClient.Compact(t.Context(), rsp.Header.Revision, clientv3.WithCompactPhysical())
 					must(t, err)
 				}
-				way.release()
+				way.Release()
 				for _, w := range []<-chan set{sets, all} {
 					expect(t, w, "what changed while it was cut off", func(s set) bool {
 						if s.err != nil {
@@ -284,16 +285,16 @@ func TestWatchResumes(t *testing.T) {
 func TestHeldSinceLongAgo(t *testing.T) {
 	t.Parallel()
 	s := own(t)
-	etcdClient, way, said := raw(t, s.addr), newRelay(t, s.addr), &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{way.addr}, Logger: said.logger()})
+	etcdClient, way, said := raw(t, s.Addr), testserver.NewRelay(t, s.Addr), &journal{}
+	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Logger: said.logger()})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
 	must(t, second(etcdClient.Put(t.Context(), "/elsewhere", "x")))
 	rsp, err := etcdClient.Put(t.Context(), "/elsewhere", "y")
 	must(t, err)
 	must(t, second(etcdClient.Compact(t.Context(), rsp.Header.Revision)))
-	way.kill()
+	way.Kill()
 	eventually(t, "it is away", func() bool { return strings.Contains(said.String(), "away") })
-	way.revive()
+	way.Revive()
 	eventually(t, "it is back", func() bool { return strings.Contains(said.String(), "back") })
 	first := leaseOf(t, etcdClient, "/micro/registry/", "a")
 	must(t, second(etcdClient.Revoke(t.Context(), first)))
@@ -303,9 +304,9 @@ func TestHeldSinceLongAgo(t *testing.T) {
 // A server that accepts connections and says nothing does not hold up a caller for ever.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	way := newRelay(t, shared(t))
-	way.hold()
-	r := open(t, etcd.Options{Endpoints: []string{way.addr}, Prefix: prefixOf(t), Timeout: 300 * time.Millisecond})
+	way := testserver.NewRelay(t, shared.Addr(t))
+	way.Hold()
+	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefixOf(t), Timeout: 300 * time.Millisecond})
 	if _, err := r.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Get gave %v, want ErrUnavailable and DeadlineExceeded", err)
 	}
@@ -314,20 +315,20 @@ func TestSilentServer(t *testing.T) {
 	if err := r.Register(ctx, node("a"), 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("Register gave %v, want Canceled", err)
 	}
-	way.release()
+	way.Release()
 	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Of several members one that is there is enough.
 func TestSeveralMembers(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
-	first, last := newRelay(t, addr), newRelay(t, addr)
-	r := open(t, etcd.Options{Endpoints: []string{first.addr, freeAddr(), last.addr}, Prefix: prefix})
+	addr, prefix := shared.Addr(t), prefixOf(t)
+	first, last := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
+	r := open(t, etcd.Options{Endpoints: []string{first.Addr, testserver.FreeAddr(), last.Addr}, Prefix: prefix})
 	sets := watching(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
 	expect(t, sets, "the node", ids("a"))
-	first.kill()
+	first.Kill()
 	changed := node("a")
 	changed.Version = "2"
 	eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
@@ -337,7 +338,7 @@ func TestSeveralMembers(t *testing.T) {
 // Names that are odd, and what is none at all.
 func TestOddNames(t *testing.T) {
 	t.Parallel()
-	addr, prefix := shared(t), prefixOf(t)
+	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	expect(t, watching(t, r, "../x"), "an empty set", ids())
 	if err := r.Register(t.Context(), node("a"), -1); !errors.Is(err, registry.ErrInvalid) {
@@ -364,11 +365,11 @@ func TestNoMajority(t *testing.T) {
 	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 	expect(t, sets, "the node", ids("a"))
 
-	members[0].stop("KILL")
+	members[0].Stop("KILL")
 	eventually(t, "two members take a node", func() bool { return r.Register(t.Context(), node("b"), 0) == nil })
 	expect(t, sets, "both", ids("a", "b"))
 
-	members[1].stop("KILL")
+	members[1].Stop("KILL")
 	if got := expect(t, sets, "an error", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
 		t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
 	}
@@ -379,18 +380,18 @@ func TestNoMajority(t *testing.T) {
 	late := open(t, etcd.Options{Endpoints: endpoints})
 	expect(t, watching(t, late, "greeter"), "the nodes", ids("a", "b"))
 
-	members[1].start(t)
+	members[1].MustStart(t)
 	expect(t, sets, "the nodes again", ids("a", "b"))
 	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("c"), 0) == nil })
 	expect(t, sets, "all", ids("a", "b", "c"))
 }
 
 // cluster starts servers that make one etcd.
-func cluster(t *testing.T, size int) (members []*server, endpoints []string) {
+func cluster(t *testing.T, size int) (members []*testserver.Server, endpoints []string) {
 	t.Helper()
 	var peers, names []string
 	for i := range size {
-		peers = append(peers, "http://"+freeAddr())
+		peers = append(peers, "http://"+testserver.FreeAddr())
 		names = append(names, fmt.Sprintf("m%d=%s", i, peers[i]))
 	}
 	var starting sync.WaitGroup
@@ -398,8 +399,8 @@ func cluster(t *testing.T, size int) (members []*server, endpoints []string) {
 	for i := range size {
 		s := unstarted(t, "--name", fmt.Sprintf("m%d", i), "--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i],
 			"--initial-cluster", strings.Join(names, ","))
-		members, endpoints = append(members, s), append(endpoints, s.addr)
-		starting.Go(func() { errs[i] = s.run() }) // one waits for the others
+		members, endpoints = append(members, s), append(endpoints, s.Addr)
+		starting.Go(func() { errs[i] = s.Start() }) // one waits for the others
 	}
 	starting.Wait()
 	must(t, errors.Join(errs...))

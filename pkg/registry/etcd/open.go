@@ -2,18 +2,13 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/access"
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/registry"
 )
@@ -56,7 +51,7 @@ func parse(u *url.URL) (Options, error) {
 	case u.Opaque != "" || u.Fragment != "":
 		return o, fmt.Errorf("registry: %s: want etcd://host:port/prefix", u.Redacted())
 	}
-	params, err := opener.Params(u, "ttl", "credentials-file", "tls", "ca-file", "cert-file", "key-file")
+	params, err := opener.Params(u, "ttl", access.ParamCredentials, access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)
 	if err != nil {
 		return o, fmt.Errorf("registry: %w", err)
 	}
@@ -71,14 +66,13 @@ func parse(u *url.URL) (Options, error) {
 			return o, fmt.Errorf("registry: etcd: ttl %q is not a duration above zero, such as 10s", v)
 		}
 	}
-	if o.CredentialsFile = params["credentials-file"]; o.CredentialsFile == "" {
-		o.Username, o.Password = os.Getenv(EnvUsername), os.Getenv(EnvPassword)
-		if (o.Username == "") != (o.Password == "") {
-			return o, fmt.Errorf("registry: etcd: one of %s and %s is set without the other", EnvUsername, EnvPassword)
-		}
+	if o.Username, o.Password, err = access.Login(params, EnvUsername, EnvPassword); err == nil {
+		o.TLS, err = access.TLS(params)
 	}
-	o.TLS, err = readTLS(params)
-	return o, err
+	if err != nil {
+		return o, fmt.Errorf("registry: etcd: %w", err)
+	}
+	return o, nil
 }
 
 func withPort(host string) string {
@@ -86,69 +80,4 @@ func withPort(host string) string {
 		return host
 	}
 	return net.JoinHostPort(strings.Trim(host, "[]"), defaultPort)
-}
-
-// readTLS gives what the parameters ask for, nil where that is no TLS.
-func readTLS(params map[string]string) (*tls.Config, error) {
-	ca, cert, key := params["ca-file"], params["cert-file"], params["key-file"]
-	on := ca != "" || cert != "" || key != ""
-	if v, ok := params["tls"]; ok {
-		want, err := strconv.ParseBool(v)
-		if err != nil || !want && on {
-			return nil, fmt.Errorf("registry: etcd: tls=%q: want true, or nothing", v)
-		}
-		on = want
-	}
-	if !on {
-		return nil, nil
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		pem, err := readFile(ca)
-		if err != nil {
-			return nil, fmt.Errorf("registry: etcd: ca-file: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("registry: etcd: ca-file %s holds no certificate", ca)
-		}
-	}
-	if (cert == "") != (key == "") {
-		return nil, errors.New("registry: etcd: cert-file and key-file go together")
-	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, fmt.Errorf("registry: etcd: cert-file, key-file: %w", err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
-}
-
-// readCredentials reads "name:password". No error tells of what the file holds.
-func readCredentials(name string) (user, password string, err error) {
-	data, err := readFile(name)
-	if err != nil {
-		return "", "", fmt.Errorf("registry: etcd: credentials file: %w", err)
-	}
-	user, password, found := strings.Cut(strings.TrimRight(string(data), "\r\n"), ":")
-	if !found || user == "" || password == "" || strings.ContainsAny(user+password, "\r\n") {
-		return "", "", fmt.Errorf("registry: etcd: credentials file %s: want one line, name:password", name)
-	}
-	return user, password, nil
-}
-
-// readFile reads a small file.
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return data, nil
 }

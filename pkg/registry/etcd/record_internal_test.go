@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/record"
 )
 
 // FuzzDecode: what is read is a valid node of its key, and comes back from what is written of it.
@@ -20,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 		if err := registry.Validate(n); err != nil {
 			t.Fatal(err)
 		}
-		written, err := encode(n)
+		written, err := record.Encode(n)
 		if err != nil {
 			return // written it is larger than what was read
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/commands"
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -21,7 +22,7 @@ type note struct {
 // TestByURL: a service that takes its registry from the environment is found by another program, and by the command, of the same
 // URL; and it is gone when it stops.
 func TestByURL(t *testing.T) { // not parallel: it sets the environment
-	url := "etcd://" + shared(t) + prefixOf(t) + "?ttl=5s"
+	url := "etcd://" + shared.Addr(t) + prefixOf(t) + "?ttl=5s"
 	t.Setenv(micro.EnvRegistry, url)
 	drivers := micro.Drivers{Registries: registry.Openers{"etcd": etcd.Open}}
 	ready := make(chan struct{})
@@ -54,7 +55,7 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 		t.Errorf("after its end micro list nodes printed %q", out)
 	}
 
-	t.Setenv(micro.EnvRegistry, "etcd://"+freeAddr())
+	t.Setenv(micro.EnvRegistry, "etcd://"+testserver.FreeAddr())
 	if out := command(t, "list", "nodes"); !strings.Contains(out, "error: registry 127.0.0.1:") || !strings.Contains(out, " is not answering: connection refused\n") ||
 		strings.Count(out, "127.0.0.1") != 1 || strings.Contains(out, "micro registry") {
 		t.Errorf("without etcd micro list nodes printed %q", out)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
+	"github.com/cb02dfca/micro/pkg/registry/internal/record"
 )
 
 const (
@@ -102,7 +103,7 @@ func (w *watch) read(ctx context.Context) error {
 	ctx, stop := context.WithCancel(w.r.streams(ctx))
 	defer stop()
 	defer context.AfterFunc(w.r.link.while(), stop)()
-	w.set.Replace(t.all())
+	w.set.Replace(t.All())
 	for rsp := range w.r.client.Watch(ctx, w.r.below(w.service), clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
 		if err := rsp.Err(); err != nil {
 			return w.ended(ctx, err)
@@ -130,10 +131,10 @@ func (w *watch) ended(ctx context.Context, err error) error {
 }
 
 // take puts changes into t and the set, those of one answer as one.
-func (w *watch) take(t *table, events []*clientv3.Event) {
+func (w *watch) take(t *record.Table, events []*clientv3.Event) {
 	var ids []string // of nodes that may be others now
 	for _, e := range events {
-		ids = append(ids, t.drop(string(e.Kv.Key)))
+		ids = append(ids, t.Drop(string(e.Kv.Key)))
 		if e.Type == clientv3.EventTypeDelete {
 			continue
 		}
@@ -141,13 +142,14 @@ func (w *watch) take(t *table, events []*clientv3.Event) {
 			w.r.o.Logger.Warn("etcd holds a record that is no node", "etcd", w.r.host, "error", err)
 			continue
 		}
-		ids = append(ids, t.nodes[string(e.Kv.Key)].ID)
+		n, _ := t.At(string(e.Kv.Key))
+		ids = append(ids, n.ID)
 	}
 	slices.Sort(ids)
 	var put []registry.Node
 	var gone []string
 	for _, id := range slices.Compact(ids) {
-		switch n, ok := t.node(id); {
+		switch n, ok := t.Node(id); {
 		case ok:
 			put = append(put, n)
 		case id != "":

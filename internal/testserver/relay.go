@@ -1,4 +1,4 @@
-package etcd_test
+package testserver
 
 import (
 	"io"
@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// relay is a way to a server that can be blocked: what is under way breaks off.
-type relay struct {
-	addr   string // where it listens
+// Relay is a way to a server that can be blocked: what is under way breaks off. Its methods may be called concurrently.
+type Relay struct {
+	Addr   string // where it listens
 	target string
 	l      net.Listener
 	busy   sync.WaitGroup
@@ -20,23 +20,24 @@ type relay struct {
 	cut   bool          // new connections are refused
 }
 
-func newRelay(t testing.TB, target string) *relay {
+// NewRelay makes a way to target, host:port, until the end of the test.
+func NewRelay(t testing.TB, target string) *Relay {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &relay{addr: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}}
+	p := &Relay{Addr: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}}
 	p.busy.Go(p.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
-		p.kill()
+		p.Kill()
 		p.busy.Wait()
 	})
 	return p
 }
 
-func (p *relay) accept() {
+func (p *Relay) accept() {
 	for {
 		c, err := p.l.Accept()
 		if err != nil {
@@ -46,7 +47,7 @@ func (p *relay) accept() {
 	}
 }
 
-func (p *relay) serve(c net.Conn) {
+func (p *Relay) serve(c net.Conn) {
 	defer c.Close()
 	p.mu.Lock()
 	gate := p.gate
@@ -73,7 +74,7 @@ func (p *relay) serve(c net.Conn) {
 	back.Wait()
 }
 
-func (p *relay) add(conns ...net.Conn) bool {
+func (p *Relay) add(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -82,7 +83,7 @@ func (p *relay) add(conns ...net.Conn) bool {
 	return !p.cut
 }
 
-func (p *relay) remove(conns ...net.Conn) {
+func (p *Relay) remove(conns ...net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
@@ -90,31 +91,32 @@ func (p *relay) remove(conns ...net.Conn) {
 	}
 }
 
-// kill breaks all connections off, and every one that comes later.
-func (p *relay) kill() {
-	p.release()
+// Kill breaks all connections off, and every one that comes later.
+func (p *Relay) Kill() {
+	p.Release()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
 	p.breakOff()
 }
 
-// revive lets connections through again.
-func (p *relay) revive() {
+// Revive lets connections through again.
+func (p *Relay) Revive() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = false
 }
 
-// hold breaks all connections off, and keeps those that come later waiting until release.
-func (p *relay) hold() {
+// Hold breaks all connections off, and keeps those that come later waiting until release.
+func (p *Relay) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gate = make(chan struct{})
 	p.breakOff()
 }
 
-func (p *relay) release() {
+// Release ends Hold.
+func (p *Relay) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gate != nil {
@@ -123,7 +125,7 @@ func (p *relay) release() {
 	}
 }
 
-func (p *relay) breakOff() {
+func (p *Relay) breakOff() {
 	for c := range p.conns {
 		_ = c.Close()
 	}
