@@ -28,7 +28,8 @@ type Route struct {
 	// Serve answers a call: it reads req and sets the Header and Body of rsp, appending to their storage. Both messages
 	// are valid until it returns; their headers are the framework's own. ctx carries the caller's metadata
 	// (metadata.Incoming). It ends when Serve returns, at its deadline, or when the caller has gone; it and its metadata
-	// may be kept, as they are never another call's. Serve may be called concurrently.
+	// may be kept, as they are never another call's. Serve may be called concurrently. Where Pace is nil the storage of req's
+	// Body is the call's own: Serve may keep it, and leaves nil, or other storage, in its place.
 	Serve func(ctx context.Context, req, rsp *Message)
 	// Timeout gives the time that a handler gets, of that which the caller asked for; zero is none, both ways. Nil: what
 	// the caller asked for.

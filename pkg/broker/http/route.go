@@ -49,7 +49,7 @@ func (b *Broker) takeBatch(ctx context.Context, id, contentType string, req, rsp
 		return
 	}
 	st := s.storage()
-	st.data = append(st.data, req.Body...)
+	st.data, req.Body = req.Body, st.data
 	var err error
 	if st.messages, err = decodeBatch(st.messages, st.data, s.topic, b.options.MaxMessage); err == nil && len(st.messages) == 0 {
 		err = errors.New("it is empty")
@@ -69,7 +69,7 @@ func (b *Broker) takeBatch(ctx context.Context, id, contentType string, req, rsp
 	}
 }
 
-// storage is what the messages of a batch lie in: a copy of the request, which is the handlers', who may keep it.
+// storage is what the messages of a batch lie in: the request's own, which is the handlers', who may keep it.
 type storage struct {
 	data     []byte
 	messages []broker.Message
