@@ -10,9 +10,12 @@ import (
 	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/codec/bson"
+	"github.com/cb02dfca/micro/pkg/codec/bsonrpc"
 	"github.com/cb02dfca/micro/pkg/codec/json"
+	"github.com/cb02dfca/micro/pkg/codec/jsonrpc"
 	"github.com/cb02dfca/micro/pkg/codec/msgpack"
 	"github.com/cb02dfca/micro/pkg/codec/proto"
+	"github.com/cb02dfca/micro/pkg/codec/protorpc"
 	"github.com/cb02dfca/micro/pkg/codec/raw"
 	"github.com/cb02dfca/micro/pkg/codec/vom"
 	"github.com/cb02dfca/micro/pkg/micro"
@@ -55,8 +58,9 @@ func DefaultBackends() Backends {
 			"http":   transporthttp.Open,
 			"memory": transportmemory.Open,
 		},
-		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict(), vom.New()},
-		Forms:  codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New()},
+		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict(), vom.New(),
+			jsonrpc.New(json.Strict()), protorpc.New(proto.New()), bsonrpc.New(bson.Strict())},
+		Forms: codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New(), jsonrpc.New(json.New()), bsonrpc.New(bson.New())},
 		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
 			return broker.Openers{"memory": brokermemory.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
 				r, err := reg(ctx)

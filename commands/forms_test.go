@@ -10,6 +10,9 @@ import (
 
 	"github.com/cb02dfca/micro/commands"
 	"github.com/cb02dfca/micro/pkg/codec/bson"
+	"github.com/cb02dfca/micro/pkg/codec/bsonrpc"
+	"github.com/cb02dfca/micro/pkg/codec/json"
+	"github.com/cb02dfca/micro/pkg/codec/jsonrpc"
 	"github.com/cb02dfca/micro/pkg/codec/msgpack"
 	"github.com/cb02dfca/micro/pkg/server"
 )
@@ -100,6 +103,33 @@ func TestBodyForms(t *testing.T) {
 			got := w.run(t, pipe, nil, append(strings.Fields(c.line), header...)...)
 			if got.code == 0 || got.stdout != "" || !strings.HasPrefix(got.stderr, c.want) {
 				t.Errorf("%s %s: exit %d, %q, %q, want %q", c.line, contentType, got.code, got.stdout, got.stderr, c.want)
+			}
+		}
+	}
+}
+
+// TestRPCForms: in an RPC format bodies are typed, shown and refused as without it; what is shown is the value alone.
+func TestRPCForms(t *testing.T) {
+	t.Parallel()
+	for contentType, inner := range map[string]string{jsonrpc.ContentType: json.ContentType, bsonrpc.ContentType: bson.ContentType} {
+		w := newWorld(t)
+		w.sorter(t, "sorter-1")
+		for _, c := range []struct{ line, want, fault string }{
+			{"call sorter Parcel.Echo label=a", `{"label":"a"}` + "\n", ""},
+			{"call sorter Parcel.Echo", `{"label":""}` + "\n", ""},
+			{"call sorter Parcel.Echo label=a -i -q .headers", `{"content-type":"` + inner + `"}` + "\n", ""},
+			{"call sorter Parcel.Echo label=a -o raw", encoded(t, contentType, &parcel{Label: "a"}), ""},
+			{"call sorter Parcel.Echo label=a --all -q .[].body.label", "a\n", ""},
+			{"call sorter Parcel.Data data=AP8=", `"AP8="` + "\n", ""},
+			{"call sorter Parcel.Echo lable=a", "", "error: request does not fit Parcel.Echo (parcel); nothing was sent\n"},
+			{"call sorter Parcel.Echo lable=a --no-validate", "", "error: sorter Parcel.Echo: 400 Bad Request: request does not decode: codec/"},
+			{"call sorter Parcel.Each label=a", "", "error: stream of sorter Parcel.Each: " + contentType + " is for calls: open the stream in " + inner + "\n"},
+			{"stream sorter Parcel.Each label=a", "", "error: stream of sorter Parcel.Each: " + contentType + " is for calls: open the stream in " + inner + "\n"},
+			{"call sorter Parcel.Ecko label=a --no-validate", "", "error: sorter latest has no endpoint \"Parcel.Ecko\"\n"},
+		} {
+			got := w.run(t, pipe, nil, append(strings.Fields(c.line), "-H", "content-type:"+contentType)...)
+			if got.stdout != c.want || !strings.HasPrefix(got.stderr, c.fault) || (got.code == 0) != (c.fault == "") {
+				t.Errorf("%s %s: exit %d, %q, %q, want %q, %q", c.line, contentType, got.code, got.stdout, got.stderr, c.want, c.fault)
 			}
 		}
 	}

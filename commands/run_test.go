@@ -23,6 +23,7 @@ import (
 	"github.com/cb02dfca/micro/commands"
 	"github.com/cb02dfca/micro/pkg/broker"
 	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
+	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/registry"
 	registrymemory "github.com/cb02dfca/micro/pkg/registry/memory"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -143,7 +144,16 @@ func TestRunSpeaksForms(t *testing.T) {
 	r := serve(t, "builtin:greeter")
 	at := r.address()
 	for _, c := range commands.DefaultBackends().Forms {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/Say.Hello", strings.NewReader(encoded(t, c.ContentType(), map[string]string{"name": "x"})))
+		message := encoded(t, c.ContentType(), map[string]string{"name": "x"})
+		rpc, enclosed := c.(codec.Envelope)
+		if enclosed {
+			request, err := rpc.AppendRequest(nil, "Say.Hello", 7, []byte(message))
+			if err != nil {
+				t.Fatal(err)
+			}
+			message = string(request)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+at+"/Say.Hello", strings.NewReader(message))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,6 +165,9 @@ func TestRunSpeaksForms(t *testing.T) {
 		}
 		body, err := io.ReadAll(rsp.Body)
 		_ = rsp.Body.Close()
+		if enclosed && err == nil {
+			body, err = rpc.ReadResponse(body, 7)
+		}
 		var got map[string]any
 		if err := errors.Join(err, c.Unmarshal(body, &got)); err != nil || rsp.StatusCode != http.StatusOK || rsp.Header.Get("Content-Type") != c.ContentType() || got["msg"] != "Hello x" {
 			t.Errorf("%s: %s, %s, %q, %v", c.ContentType(), rsp.Status, rsp.Header.Get("Content-Type"), body, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/internal/callctx"
+	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
@@ -49,6 +50,10 @@ type trial struct {
 	answer
 	contentType string // the answer's
 	rsp         Response
+
+	envelope codec.Envelope // what the call and its answer travel in; nil for plain bodies
+	number   uint64         // the call's, in the envelope
+	enclosed []byte         // the request's body in the envelope
 }
 
 // answer is the storage of an answer.
@@ -80,6 +85,12 @@ func (t *trial) clear() {
 		t.rsp = Response{}
 	}
 	t.rsp.Body = nil
+	if t.envelope != nil {
+		t.envelope = nil
+		if cap(t.enclosed) > keepBody {
+			t.enclosed = nil
+		}
+	}
 	t.header.trim()
 }
 
@@ -98,6 +109,11 @@ func (t *trial) run() error {
 func (t *trial) attempts() error {
 	if err := t.header.build(t.req, metadata.Outgoing(t.ctx)); err != nil {
 		return t.fail(Send, err)
+	}
+	if len(t.client.envelopes) > 0 {
+		if err := t.enclose(); err != nil {
+			return t.fail(Send, err)
+		}
 	}
 	for {
 		done, err := t.pick()
@@ -301,6 +317,9 @@ func (t *trial) try() (Phase, error) {
 		return t.notSent(err, start)
 	}
 	err := t.read()
+	if t.envelope != nil && err == nil {
+		err = t.disclose()
+	}
 	t.observe(Done, start, false, err)
 	if err != nil {
 		return Wait, err
@@ -332,6 +351,9 @@ func (t *trial) notSent(err error, start int64) (Phase, error) {
 func (t *trial) send(l *link) (err error) {
 	out := &t.out // field by field: a literal would be made on the stack first
 	out.Kind, out.Header, out.Body, out.Lent = transport.Call, t.header.md, t.req.Body, t.lends()
+	if t.envelope != nil {
+		out.Body, out.Lent = t.enclosed, false
+	}
 	if l.timed != nil {
 		err = l.timed.CallUntil(t.ctx, t.deadline, &t.out, &t.in)
 	} else if t.out.Timeout, err = t.left(); err == nil {

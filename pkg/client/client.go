@@ -25,7 +25,7 @@ import (
 type Request struct {
 	Service     string
 	Endpoint    string
-	ContentType string
+	ContentType string // where it is that of an RPC format, Body is the value within
 	// Header is sent beside the context's outgoing metadata, and wins over it.
 	Header metadata.MD
 	Body   []byte
@@ -63,11 +63,14 @@ type Middleware func(next Invoker) Invoker
 // Client calls services. Make it with [New]. Its methods may be called concurrently.
 type Client struct {
 	options
-	pool     *pool
-	chain    Invoker // the middleware, around innermost
-	calls    calls
-	owned    selector.Selector  // made by New, so closed by Close
-	balancer *selector.Balancer // the selector, where it is one
+	pool      *pool
+	chain     Invoker // the middleware, around innermost
+	calls     calls
+	all       codec.Set          // what WithCodecs gave; codecs has the plain ones, where there are any
+	envelopes []codec.Envelope   // those of all
+	calling   atomic.Uint64      // numbers the calls in envelopes
+	owned     selector.Selector  // made by New, so closed by Close
+	balancer  *selector.Balancer // the selector, where it is one
 	// streams numbers the streams. A connection has one at a time: the numbers only tell late messages apart.
 	streams atomic.Uint32
 }
@@ -94,6 +97,7 @@ func New(opts ...Option) (*Client, error) {
 		o.logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Client{options: o}
+	c.sort()
 	if o.registry != nil {
 		s, err := selector.New(o.registry)
 		if err != nil {
@@ -231,7 +235,7 @@ func Call[Rsp any](ctx context.Context, c *Client, service, endpoint string, req
 // encode appends v to dst by the codec of contentType, or by the first that can carry it.
 func (c *Client) encode(dst []byte, contentType string, v any) (codec.Codec, []byte, error) {
 	if contentType != "" {
-		cd, err := c.codecs.For(contentType)
+		cd, err := c.all.For(contentType)
 		if err != nil || v == nil {
 			return cd, dst, err
 		}
@@ -256,6 +260,9 @@ func (c *Client) encode(dst []byte, contentType string, v any) (codec.Codec, []b
 
 // decode decodes an answer to req, whose content type may differ from the request's.
 func (c *Client) decode(contentType string, sent codec.Codec, body []byte, v any, req *Request) error {
+	if len(c.envelopes) > 0 {
+		sent = inner(sent) // the envelope is off
+	}
 	cd := sent
 	if contentType != "" && contentType != sent.ContentType() {
 		var err error

@@ -63,7 +63,8 @@ func WithTransport(t transport.Transport) Option { return func(o *options) { o.t
 func WithBroker(b broker.Broker) Option { return func(o *options) { o.broker = b } }
 
 // WithCodecs sets what the client speaks. A value goes out by the first codec that can carry it. Default protobuf, raw
-// bytes, JSON: in this order, so that messages of protobuf are not sent as JSON.
+// bytes, JSON: in this order, so that messages of protobuf are not sent as JSON. An RPC format, which is a codec.Envelope, is used
+// by calls that name it with ContentType.
 func WithCodecs(set codec.Set) Option { return func(o *options) { o.codecs = set } }
 
 // WithTimeout bounds every call whose context has no sooner deadline. Default DefaultTimeout.
@@ -149,7 +150,8 @@ func Attempts(n int) CallOption {
 	}
 }
 
-// ContentType sends the values by the codec of that content type.
+// ContentType sends the values by the codec of that content type. With that of an RPC format, the call travels in its envelope;
+// middleware and the Response have the value alone.
 func ContentType(ct string) CallOption { return func(o *callOptions) { o.contentType = ct } }
 
 // Header sets a pair of the call's metadata, beside what its context carries.

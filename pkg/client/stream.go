@@ -51,7 +51,11 @@ func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...C
 	if contentType == "" {
 		contentType = c.codecs[len(c.codecs)-1].ContentType()
 	}
-	if _, err := c.codecs.For(contentType); err != nil {
+	cd, err := c.all.For(contentType)
+	if e, ok := cd.(codec.Envelope); ok {
+		err = codec.Unsupported("%s is for calls: open the stream in %s", contentType, e.Values().ContentType())
+	}
+	if err != nil {
 		return nil, fmt.Errorf("client: stream of %s %s: %w", service, endpoint, err)
 	}
 	k.req = Request{Service: service, Endpoint: endpoint, ContentType: contentType, Header: o.header, Stream: true}

@@ -1,6 +1,6 @@
 // Package codec encodes the bodies of messages.
 //
-// The codecs stand in the folders below. All pass the suite of package codectest.
+// The codecs stand in the folders below. All pass the suite of package codectest. Those of RPC formats are Envelopes of others.
 package codec
 
 import (
@@ -67,8 +67,14 @@ func (s Set) ContentTypes() []string {
 	return types
 }
 
-// Alias gives c under another content type: a Set that has both speaks both, and answers in the one that was asked in.
-func Alias(c Codec, contentType string) Codec { return alias{c, contentType} }
+// Alias gives c under another content type: a Set that has both speaks both, and answers in the one that was asked in. Of an
+// Envelope it gives an Envelope.
+func Alias(c Codec, contentType string) Codec {
+	if e, ok := c.(Envelope); ok {
+		return envelopeAlias{e, contentType}
+	}
+	return alias{c, contentType}
+}
 
 type alias struct {
 	Codec

@@ -111,10 +111,16 @@ func (c *Call) Recv(v any) error {
 		if errors.Is(err, codec.ErrUnsupported) {
 			return status.Wrap(err, status.UnsupportedMedia, "%s takes no %s: %v", c.route.name, cd.ContentType(), err)
 		}
-		return status.Wrap(err, status.InvalidArgument, "request does not decode: %v", err)
+		return status.Wrap(&undecoded{err}, status.InvalidArgument, "request does not decode: %v", err)
 	}
 	return nil
 }
+
+// undecoded is the error of a body that is not what the handler takes.
+type undecoded struct{ error }
+
+func (u *undecoded) Is(target error) bool { return target == codec.ErrBody }
+func (u *undecoded) Unwrap() error        { return u.error }
 
 // RecvRaw gives the caller's next message as it came, valid until the next Recv and until the handler returns; io.EOF after
 // the last.

@@ -82,7 +82,8 @@ func Version(v string) Option { return func(o *options) { o.version = v } }
 func NodeID(id string) Option { return func(o *options) { o.id = id } }
 
 // Codecs sets what the server speaks, by content type; the first is the answer to a call without a body. Default JSON
-// (which refuses unknown fields), protobuf and raw bytes.
+// (which refuses unknown fields), protobuf and raw bytes. A call in an RPC format, which is a codec.Envelope, has the content type of
+// the values within for its handler.
 func Codecs(set codec.Set) Option { return func(o *options) { o.codecs = set } }
 
 // WithMiddleware wraps every handler, Debug.* excepted: the first given is the outermost. It adds to earlier ones.

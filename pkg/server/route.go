@@ -22,10 +22,12 @@ type route struct {
 	name        string // what is called, "Say.Hello"; of an event the topic
 	event       bool   // it is a message to a topic
 	subs        []*Subscription
-	endpoint    *endpoint   // nil for an event, and where there is none
-	contentType string      // as it came
-	codec       codec.Codec // of the messages
-	reply       metadata.MD // the header of an answer in codec
+	endpoint    *endpoint      // nil for an event, and where there is none
+	contentType string         // as it came
+	codec       codec.Codec    // of the messages
+	reply       metadata.MD    // the header of an answer in codec
+	envelope    codec.Envelope // what the messages are in; nil for plain bodies
+	otherwise   *route         // where messages lead that the envelope does not recognize; nil where all are in it
 	gate        *gate
 	pace        *transport.Pace
 
@@ -105,25 +107,40 @@ func (r *serving) route(header metadata.MD) *route {
 		} else {
 			rt.breaks(status.Refuse(status.NotFound, "%s has no subscriber of topic %q", r.name, rt.name))
 		}
+	} else if err := rt.speak(header); rt.envelope != nil {
+		rt.name = header.Get(transport.HeaderEndpoint)
 	} else {
-		rt.toEndpoint(header)
-		if ep := rt.endpoint; ep != nil && ep.Kind != Unary {
-			rt.breaks(status.New(status.Unimplemented, "%s is a stream (%s): it needs a connection that was upgraded to micro's frames", ep.Name, ep.Kind))
+		name, _ := header.Bytes(transport.HeaderEndpoint)
+		rt.toUnary(name)
+		rt.typed(err)
+		if len(name) == 0 && err == nil && r.recognizer != nil {
+			return r.unnamed(header, rt)
 		}
 	}
 	if rt.broken != nil {
-		rt.pace = r.quick
-		rt.refusal = failure(r.name, nil, rt.public(rt.broken))
+		rt.refuse()
 	}
 	return rt
+}
+
+// refuse makes the answer to whatever comes a broken way.
+func (rt *route) refuse() {
+	rt.pace = rt.quick
+	rt.refusal = failure(rt.Server.name, nil, rt.public(rt.broken))
 }
 
 // streamRoute finds where a stream leads.
 func (r *serving) streamRoute(header metadata.MD) *route {
 	rt := r.toward(header)
-	rt.toEndpoint(header)
+	err := rt.speak(header)
+	name, _ := header.Bytes(transport.HeaderEndpoint)
+	rt.toEndpoint(name)
+	rt.typed(err)
 	if ep := rt.endpoint; ep != nil && ep.Kind == Unary {
 		rt.breaks(status.New(status.Unimplemented, "%s is no stream: call it", ep.Name))
+	}
+	if rt.envelope != nil {
+		rt.breaks(status.New(status.UnsupportedMedia, "%s is for calls: a stream's messages are %s", rt.contentType, rt.envelope.Values().ContentType()))
 	}
 	rt.gate = &r.streams
 	return rt
@@ -146,27 +163,42 @@ func (rt *route) breaks(err error) {
 	}
 }
 
-// toEndpoint leads to the endpoint of header.
-func (rt *route) toEndpoint(header metadata.MD) {
-	name, _ := header.Bytes(transport.HeaderEndpoint)
+// toEndpoint leads to the endpoint of that name.
+func (rt *route) toEndpoint(name []byte) {
 	rt.endpoint = rt.endpoints[string(name)] // not changed since Serve
-	if rt.endpoint == nil {
+	switch {
+	case rt.endpoint != nil:
+		rt.name, rt.pace = rt.endpoint.Name, rt.endpoint.pace
+	case len(name) == 0:
+		rt.breaks(status.Refuse(status.NotFound, "no endpoint: call POST /Say.Hello, or POST / with a Micro-Endpoint header"))
+	default:
 		// Another node may have it: versions stand side by side.
 		rt.name = string(name)
 		rt.breaks(status.Refuse(status.NotFound, "%s has no endpoint %q", rt.Server.name, name))
-	} else {
-		rt.name, rt.pace = rt.endpoint.Name, rt.endpoint.pace
 	}
 	if isDebug(rt.name) {
 		rt.gate = &rt.debug // a server that is full can still be asked what it is doing
 	}
-	if err := rt.speak(header); err != nil {
-		err = status.Wrap(err, status.UnsupportedMedia, "%v", err)
-		if rt.contentType == "" {
-			rt.untyped = err
-		} else {
-			rt.breaks(err)
-		}
+}
+
+// toUnary leads to the endpoint of that name, which is called.
+func (rt *route) toUnary(name []byte) {
+	rt.toEndpoint(name)
+	if ep := rt.endpoint; ep != nil && ep.Kind != Unary {
+		rt.breaks(status.New(status.Unimplemented, "%s is a stream (%s): it needs a connection that was upgraded to micro's frames", ep.Name, ep.Kind))
+	}
+}
+
+// typed takes what speak said.
+func (rt *route) typed(err error) {
+	if err == nil {
+		return
+	}
+	err = status.Wrap(err, status.UnsupportedMedia, "%v", err)
+	if rt.contentType == "" {
+		rt.untyped = err
+	} else {
+		rt.breaks(err)
 	}
 }
 
@@ -176,6 +208,7 @@ func (rt *route) toTopic(name string, header metadata.MD) {
 	if err := rt.speak(header); err != nil && rt.contentType != "" {
 		rt.codec = unspoken{rt.contentType, err}
 	}
+	rt.envelope = nil // an event is its value alone
 }
 
 // speak finds the codec of header's content type. For none it is the server's first, and an error for those that have
@@ -184,7 +217,7 @@ func (rt *route) speak(header metadata.MD) error {
 	ct, _ := header.Bytes(transport.HeaderContentType)
 	for i, cd := range rt.codecs {
 		if cd.ContentType() == string(ct) {
-			rt.contentType, rt.codec, rt.reply = cd.ContentType(), cd, rt.replies[i]
+			rt.contentType, rt.codec, rt.reply, rt.envelope = cd.ContentType(), cd, rt.replies[i], rt.envelopes[i]
 			return nil
 		}
 	}
@@ -192,6 +225,8 @@ func (rt *route) speak(header metadata.MD) error {
 	cd, err := rt.codecs.For(rt.contentType)
 	if err != nil {
 		cd = rt.codecs[0]
+	} else {
+		rt.envelope, _ = cd.(codec.Envelope)
 	}
 	rt.codec, rt.reply = cd, replyHeader(cd)
 	return err
@@ -226,7 +261,9 @@ func (rt *route) refuses(body int) error {
 // serve is the route's transport.Route.Serve.
 func (rt *route) serve(ctx context.Context, req, rsp *transport.Message) {
 	rsp.Header, rsp.Body = rsp.Header[:0], rsp.Body[:0]
-	if err := rt.answer(ctx, req, rsp); err != nil {
+	if rt.envelope != nil {
+		rt.open(ctx, req, rsp)
+	} else if err := rt.answer(ctx, req, rsp); err != nil {
 		rt.fail(rsp, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/status"
@@ -36,10 +37,12 @@ type Server struct {
 	setup         error // what registrations refused, so that Serve fails even where nobody looked at their errors
 	serving       bool
 
-	replies   []metadata.MD   // the headers of answers, by codec
-	quick     *transport.Pace // of what needs no handler
-	exchanges sync.Pool       // *Call, of calls and events
-	contexts  sync.Pool       // *callctx.Slab
+	replies    []metadata.MD    // the headers of answers, by codec
+	envelopes  []codec.Envelope // those among the codecs, by codec; nil for others
+	recognizer codec.Recognizer // the first of the codecs that is one
+	quick      *transport.Pace  // of what needs no handler
+	exchanges  sync.Pool        // *Call, of calls and events
+	contexts   sync.Pool        // *callctx.Slab
 
 	stopping atomic.Bool
 	calls    gate
@@ -72,7 +75,11 @@ func New(name string, opts ...Option) (*Server, error) {
 		debug:   gate{limit: debugCalls, what: "concurrent Debug calls"},
 	}
 	for _, cd := range s.codecs {
-		s.replies = append(s.replies, replyHeader(cd))
+		env, _ := cd.(codec.Envelope)
+		s.replies, s.envelopes = append(s.replies, replyHeader(cd)), append(s.envelopes, env)
+		if rec, ok := cd.(codec.Recognizer); ok && s.recognizer == nil {
+			s.recognizer = rec
+		}
 	}
 	s.registerDebug()
 	return s, nil

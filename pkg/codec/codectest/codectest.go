@@ -1,4 +1,5 @@
-// Package codectest is the suite that every codec passes: [Run] in a test, [Fuzz] in a fuzz test.
+// Package codectest is the suite that every codec passes: [Run] in a test, [Fuzz] in a fuzz test; RPC formats [RunEnvelope] and
+// [FuzzEnvelope].
 package codectest
 
 import (

@@ -301,7 +301,8 @@ func (hd *head) timeout() (time.Duration, *status.Error) {
 }
 
 // endpoint gives what a request calls. The path is "/", or "/" and the endpoint, in one spelling only: there is nothing
-// to decode, and so nothing that two parsers could read differently. Empty is a request that names only a topic.
+// to decode, and so nothing that two parsers could read differently. Empty is a request that names a topic, or whose body may
+// name an endpoint.
 func (hd *head) endpoint(r *http.Request) (string, *status.Error) {
 	header := hd.first(fieldEndpoint, fieldOldEndpoint, fieldMethod, fieldOldMethod)
 	if header != "" && !validEndpoint(header) {
@@ -312,8 +313,6 @@ func (hd *head) endpoint(r *http.Request) (string, *status.Error) {
 	}
 	path := r.URL.EscapedPath()
 	switch {
-	case path == "/" && header == "" && hd.first(fieldTopic, fieldOldTopic) == "":
-		return "", status.New(status.NotFound, "no endpoint: call POST /Say.Hello, or POST / with a Micro-Endpoint header")
 	case path == "/":
 		return header, nil
 	case len(path) < 2 || path[0] != '/' || !validEndpoint(path[1:]):

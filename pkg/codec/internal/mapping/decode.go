@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -226,14 +227,25 @@ func decodeString(d *Decoder, v reflect.Value) error {
 	if done {
 		return err
 	}
-	if k != Text {
+	switch k {
+	case Text:
+		s, err := d.src.Text()
+		if err == nil {
+			v.SetString(s)
+		}
+		return err
+	case Bytes: // there are encoders that write strings so
+		data, err := d.src.Bytes()
+		if err == nil && !utf8.Valid(data) {
+			return Errorf("want %s, got bytes that are not UTF-8", v.Type())
+		}
+		if err == nil {
+			v.SetString(string(data))
+		}
+		return err
+	default:
 		return mismatch(v.Type(), k)
 	}
-	s, err := d.src.Text()
-	if err == nil {
-		v.SetString(s)
-	}
-	return err
 }
 
 func decodeTime(d *Decoder, v reflect.Value) error {
