@@ -3,6 +3,7 @@ module github.com/cb02dfca/micro
 go 1.26.0
 
 require (
+	github.com/coder/websocket v1.8.15
 	github.com/fatih/color v1.19.0
 	github.com/hashicorp/mdns v1.0.7
 	github.com/itchyny/gojq v0.12.20

@@ -28,6 +28,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport"
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 	transportmemory "github.com/cb02dfca/micro/pkg/transport/memory"
+	"github.com/cb02dfca/micro/pkg/transport/websocket"
 )
 
 // Backends is what URLs can name, by scheme. A backend that is not listed here is not in the binary.
@@ -55,8 +56,10 @@ func DefaultBackends() Backends {
 			"https":   registryhttp.Open,
 		},
 		Transports: transport.Openers{
-			"http":   transporthttp.Open,
+			"http":   transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
 			"memory": transportmemory.Open,
+			"ws":     websocket.Open,
+			"wss":    websocket.Open,
 		},
 		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict(), vom.New(),
 			jsonrpc.New(json.Strict()), protorpc.New(proto.New()), bsonrpc.New(bson.Strict())},

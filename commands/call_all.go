@@ -86,7 +86,7 @@ func (c *caller) callAll(ctx context.Context, body []byte) error {
 
 func (c *caller) callNode(ctx context.Context, n registry.Node, body []byte) nodeAnswer {
 	begun := time.Now()
-	rsp, err := c.client.Do(ctx, c.wire(body), client.Address(n.Address), client.Timeout(c.in.timeout))
+	rsp, err := c.client.Do(ctx, c.wire(body), client.Address(c.client.AddressOf(n)), client.Timeout(c.in.timeout))
 	a := nodeAnswer{Node: n.ID, OK: err == nil, MS: float64(time.Since(begun).Round(10*time.Microsecond)) / float64(time.Millisecond)}
 	if err == nil {
 		a.Body = c.in.bodyValue(rsp.ContentType, rsp.Body)

@@ -57,7 +57,7 @@ func (in *invocation) newCaller(ctx context.Context, o callOptions) (*caller, er
 	if err != nil {
 		return nil, err
 	}
-	opts := []client.Option{client.WithTransport(t), client.WithTimeout(in.timeout)}
+	opts := []client.Option{client.WithTransport(t), in.otherTransports(o.address), client.WithTimeout(in.timeout)}
 	if len(in.Backends.Codecs) > 0 {
 		opts = append(opts, client.WithCodecs(in.Backends.Codecs))
 	}
@@ -180,7 +180,7 @@ func (c *caller) askInfo(ctx context.Context) error {
 // askNodes asks the nodes of --all in turn until one tells.
 func (c *caller) askNodes(ctx context.Context) (err error) {
 	for _, n := range c.nodes {
-		if err = c.askOne(ctx, client.Address(n.Address)); err == nil || ctx.Err() != nil {
+		if err = c.askOne(ctx, client.Address(c.client.AddressOf(n))); err == nil || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/broker"
@@ -61,6 +62,23 @@ func (in *invocation) openTransport(ctx context.Context) (transport.Transport, e
 	return t, nil
 }
 
+// otherTransports lets a client call each node by the transport that it names, unless a setting says by which; and an address
+// by the one that it begins with.
+func (in *invocation) otherTransports(address string) client.Option {
+	if in.settings.transport != "" && afterScheme(address) == address {
+		return client.WithTransports(nil)
+	}
+	return client.WithTransports(in.Backends.Transports)
+}
+
+// afterScheme gives the HOST:PORT of an address that may say by which transport: "ws://127.0.0.1:8080".
+func afterScheme(address string) string {
+	if _, host, named := strings.Cut(address, "://"); named {
+		return host
+	}
+	return address
+}
+
 // openBroker gives the broker. The registry that it stands on is opened when it asks for it.
 func (in *invocation) openBroker(ctx context.Context) (broker.Broker, error) {
 	if in.br != nil {
@@ -82,7 +100,7 @@ func (in *invocation) openClient(ctx context.Context, withRegistry bool) (*clien
 	if err != nil {
 		return nil, err
 	}
-	opts := []client.Option{client.WithTransport(t), client.WithTimeout(in.timeout)}
+	opts := []client.Option{client.WithTransport(t), in.otherTransports(""), client.WithTimeout(in.timeout)}
 	if withRegistry {
 		r, err := in.openRegistry(ctx)
 		if err != nil {

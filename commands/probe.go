@@ -26,7 +26,7 @@ const probes = 32
 func (in *invocation) ask(ctx context.Context, c *client.Client, n registry.Node, endpoint string, answer any) (took time.Duration, err error) {
 	begun := in.Now()
 	rsp, err := c.Do(ctx, &client.Request{Service: n.Service, Endpoint: endpoint, ContentType: "application/json", Body: []byte("{}")},
-		client.Address(n.Address), client.Timeout(in.timeout))
+		client.Address(c.AddressOf(n)), client.Timeout(in.timeout))
 	took = in.Now().Sub(begun)
 	if err != nil {
 		return took, err

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 // build builds all examples once.
 var build = sync.OnceValues(func() (string, error) {
 	dir := binaries
-	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./service", "./function", "./middleware", "./filter", "./plugins").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./service", "./function", "./middleware", "./filter", "./plugins", "./browser").CombinedOutput()
 	for _, nested := range []string{"greeter/service", "greeter/client", "pubsub/subscriber", "pubsub/publisher", "stream/service", "stream/client"} {
 		if err == nil {
 			out, err = exec.Command("go", "build", "-o", filepath.Join(dir, strings.ReplaceAll(nested, "/", "-")+exe()), "./"+nested).CombinedOutput()
@@ -233,4 +234,45 @@ func TestPlugins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.want(w.run("plugins"), "called hello\nheard world\n")
+}
+
+func TestBrowser(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	page := w.serve("browser", "page")
+	b := testserver.Browse(t, "http://"+page.node.Address+"/")
+	got := b.Eval(t, `new Promise((resolve) => {
+		const look = () => {
+			const text = document.getElementById("log").textContent;
+			text.endsWith("enough\n") ? resolve(text) : setTimeout(look, 20);
+		};
+		look();
+	})`)
+	w.want(got, `Hello page
+400 Bad Request: hello to whom?
+count 1
+count 2
+count 3
+double 2
+double 4
+double 6
+count 1
+count 2
+count 3
+count 4
+count 5
+enough
+`)
+	rsp, err := http.Post("http://"+page.node.Address+"/Say.Hello", "application/json", strings.NewReader(`{"text":"curl"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	var body bytes.Buffer
+	_, _ = body.ReadFrom(rsp.Body)
+	_ = rsp.Body.Close()
+	w.want(body.String(), `{"text":"Hello curl"}`)
+	if got := page.stop(); !strings.Contains(got, "the page has had enough\n") {
+		t.Errorf("the service printed %q", got)
+	}
 }

@@ -46,6 +46,10 @@ func TestChecks(t *testing.T) {
 		{"two origins", local, "localhost", [][2]string{{"Origin", "http://localhost"}, {"Origin", "http://evil.example"}}, 403},
 		{"same site", local, "localhost", [][2]string{{"Sec-Fetch-Site", "same-origin"}}, 200},
 		{"cross site", local, "localhost", [][2]string{{"Sec-Fetch-Site", "cross-site"}}, 403},
+		{"allowed origin", local, "localhost", [][2]string{{"Origin", "https://App.example"}, {"Sec-Fetch-Site", "cross-site"}}, 200},
+		{"allowed origin, foreign host", local, "evil.example", [][2]string{{"Origin", "https://app.example"}}, 421},
+		{"another scheme", local, "localhost", [][2]string{{"Origin", "http://app.example"}}, 403},
+		{"allowed and foreign origin", local, "localhost", [][2]string{{"Origin", "https://app.example"}, {"Origin", "http://evil.example"}}, 403},
 		{"on the LAN", lan, "evil.example", [][2]string{{"Origin", "http://evil.example"}}, 200},
 		{"on all interfaces", "[::]:8080", "evil.example", nil, 200},
 	} {
@@ -53,7 +57,7 @@ func TestChecks(t *testing.T) {
 			t.Parallel()
 			ran := false
 			h := hostcheck.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ran = true }),
-				hostcheck.Options{Address: test.listen, AllowedHosts: []string{"Dev.Box:99"}})
+				hostcheck.Options{Address: test.listen, AllowedHosts: []string{"Dev.Box:99"}, AllowedOrigins: []string{"https://app.example"}})
 			r := httptest.NewRequest("POST", "/", nil)
 			r.Host = test.host
 			for _, p := range test.headers {

@@ -305,7 +305,7 @@ func (t *trial) try() (Phase, error) {
 		return t.tryStream()
 	}
 	start := t.clock()
-	l := t.client.pool.ready(t.node.Address, &t.place)
+	l := t.client.pool.ready(t.client.address(t.node), &t.place)
 	t.stale = l != nil
 	if l != nil {
 		t.observe(Dial, start, true, nil)
@@ -329,7 +329,7 @@ func (t *trial) try() (Phase, error) {
 
 // dial gets a connection that is not there at once.
 func (t *trial) dial(l **link, start int64) (err error) {
-	*l, t.stale, err = t.client.pool.link(t.bounded(), t.node.Address, t.place.lane)
+	*l, t.stale, err = t.client.pool.link(t.bounded(), t.client.address(t.node), t.place.lane)
 	t.observe(Dial, start, t.stale, err)
 	return err
 }

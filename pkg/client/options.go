@@ -28,6 +28,7 @@ type options struct {
 	registry    registry.Finder
 	selector    selector.Selector
 	transport   transport.Transport
+	openers     transport.Openers
 	broker      broker.Broker
 	codecs      codec.Set
 	timeout     time.Duration
@@ -58,6 +59,11 @@ func WithSelector(s selector.Selector) Option { return func(o *options) { o.sele
 
 // WithTransport makes the client dial with t.
 func WithTransport(t transport.Transport) Option { return func(o *options) { o.transport = t } }
+
+// WithTransports lets the client dial by further transports, each opened when it is first needed and closed with the client:
+// nodes whose record names another one than that of WithTransport (registry.MetaTransport), and addresses that begin with a
+// scheme, "ws://10.0.0.5:8080". A node that names one which is not in set is dialled by WithTransport's.
+func WithTransports(set transport.Openers) Option { return func(o *options) { o.openers = set } }
 
 // WithBroker makes the client publish through b. b stays the caller's to close.
 func WithBroker(b broker.Broker) Option { return func(o *options) { o.broker = b } }

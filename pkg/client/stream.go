@@ -74,7 +74,7 @@ func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...C
 // tryStream opens a stream to the node.
 func (t *trial) tryStream() (Phase, error) {
 	start := t.clock()
-	conn, reused, err := t.client.pool.conn(t.ctx, t.node.Address)
+	conn, reused, err := t.client.pool.conn(t.ctx, t.client.address(t.node))
 	t.observe(Dial, start, reused, err)
 	if err != nil {
 		return Dial, err
@@ -267,7 +267,7 @@ func (s *Stream) Close() error {
 		}
 		if s.unhook() { // the context has not ended: the connection is ours
 			if clean {
-				s.client.pool.put(s.node.Address, s.conn)
+				s.client.pool.put(s.client.address(&s.node), s.conn)
 			} else {
 				s.abandon()
 			}

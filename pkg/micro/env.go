@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"os"
 	"strconv"
@@ -17,25 +19,28 @@ import (
 )
 
 // Drivers are the backends that a program imports, by URL scheme: what [FromEnv] may open beside the defaults, which are
-// the registries default, local and mdns, and the broker http.
+// the registries default, local and mdns, the broker http and the transport http.
 type Drivers struct {
 	Registries registry.Openers
 	Brokers    broker.Openers
+	// Transports are also what the service's client calls those nodes by that name another one than the service's own.
+	Transports transport.Openers
 }
 
 // The environment that [FromEnv] reads.
 const (
-	EnvService  = "MICRO_SERVICE"   // the service's name, in the place of the one given to New
-	EnvVersion  = "MICRO_VERSION"   // its version
-	EnvNode     = "MICRO_NODE"      // the node's id
-	EnvAddress  = "MICRO_ADDRESS"   // where it listens
-	EnvRegistry = "MICRO_REGISTRY"  // the registry's URL
-	EnvBroker   = "MICRO_BROKER"    // the broker's URL
-	EnvListenFD = "MICRO_LISTEN_FD" // the number of an inherited descriptor that listens already
+	EnvService   = "MICRO_SERVICE"   // the service's name, in the place of the one given to New
+	EnvVersion   = "MICRO_VERSION"   // its version
+	EnvNode      = "MICRO_NODE"      // the node's id
+	EnvAddress   = "MICRO_ADDRESS"   // where it listens
+	EnvRegistry  = "MICRO_REGISTRY"  // the registry's URL
+	EnvBroker    = "MICRO_BROKER"    // the broker's URL
+	EnvTransport = "MICRO_TRANSPORT" // the transport's URL
+	EnvListenFD  = "MICRO_LISTEN_FD" // the number of an inherited descriptor that listens already
 )
 
 // FromEnv configures a service from the environment, as `micro run` sets it for the programs that it starts: name,
-// version, node, address, registry, broker, and a listener that is open already. Only a program's main calls it; it
+// version, node, address, registry, broker, transport, and a listener that is open already. Only a program's main calls it; it
 // overrides options that stand before it. What is not set stays as it is; what cannot be used is an error of New.
 func FromEnv(d Drivers) Option {
 	return func(o *options) {
@@ -48,7 +53,7 @@ func FromEnv(d Drivers) Option {
 		set(&o.version, EnvVersion)
 		set(&o.id, EnvNode)
 		set(&o.address, EnvAddress)
-		for _, f := range []func(*options) error{d.registry, d.broker, inherit} {
+		for _, f := range []func(*options) error{d.registry, d.broker, d.transport, inherit} {
 			if err := f(o); err != nil {
 				o.errs = append(o.errs, err)
 			}
@@ -76,6 +81,27 @@ func (d Drivers) registry(o *options) error {
 // broker leaves the opening to build: the HTTP broker stands on the registry.
 func (d Drivers) broker(o *options) error {
 	o.brokerURL, o.brokers = os.Getenv(EnvBroker), d.Brokers
+	return nil
+}
+
+func (d Drivers) transport(o *options) error {
+	openers := transport.Openers{"http": transporthttp.OpenBeside(d.Transports)}
+	maps.Copy(openers, d.Transports)
+	raw := os.Getenv(EnvTransport)
+	if len(d.Transports) > 0 || raw != "" {
+		o.transports = openers
+	}
+	if raw == "" {
+		return nil
+	}
+	t, err := openers.Open(context.Background(), raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", EnvTransport, err)
+	}
+	if c, ok := t.(io.Closer); ok {
+		o.opened = append(o.opened, c)
+	}
+	o.transport = t
 	return nil
 }
 
@@ -111,9 +137,11 @@ func (l leftover) Close() error {
 
 // wrapInherited makes a transport's listener of an inherited one.
 func (s *Service) wrapInherited() (transport.Listener, error) {
-	t, ok := s.transport.(*transporthttp.Transport)
+	t, ok := s.transport.(interface {
+		Serve(net.Listener) (transport.Listener, error)
+	})
 	if !ok {
-		return nil, fmt.Errorf("%s: only the HTTP transport takes an inherited listener", EnvListenFD)
+		return nil, fmt.Errorf("%s: the transport takes no inherited listener", EnvListenFD)
 	}
 	return t.Serve(s.inherited)
 }

@@ -39,11 +39,13 @@ type options struct {
 	scope     string
 	broker    broker.Broker
 	transport transport.Transport
-	selector  selector.Selector
-	logger    *slog.Logger
-	inherited net.Listener
-	brokerURL string // of FromEnv, to be opened over the registry
-	brokers   broker.Openers
+	// transports are what other services' nodes may be called by, beside the service's own.
+	transports transport.Openers
+	selector   selector.Selector
+	logger     *slog.Logger
+	inherited  net.Listener
+	brokerURL  string // of FromEnv, to be opened over the registry
+	brokers    broker.Openers
 
 	ttl, interval   time.Duration
 	health          func(ctx context.Context) error

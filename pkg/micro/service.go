@@ -25,6 +25,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
 	"github.com/cb02dfca/micro/pkg/server"
+	"github.com/cb02dfca/micro/pkg/transport"
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 )
 
@@ -78,7 +79,7 @@ func (s *Service) build() error {
 	if err != nil {
 		return err
 	}
-	cl, err := client.New(append([]client.Option{
+	cl, err := client.New(append([]client.Option{client.WithTransports(s.transports),
 		client.WithTransport(s.transport), client.WithBroker(s.broker), client.WithSelector(s.options.selector), client.WithLogger(s.logger),
 	}, s.options.client...)...)
 	if err != nil {
@@ -218,9 +219,11 @@ func (s *Service) describe(address string) registry.Node {
 		ID: s.id, Service: s.name, Version: s.version, Address: address,
 		Metadata: map[string]string{registry.MetaStarted: time.Now().UTC().Format(time.RFC3339Nano)},
 	}
+	if t, ok := s.transport.(transport.Schemed); ok {
+		n.Metadata[registry.MetaTransport] = t.Scheme()
+	}
 	if _, ok := s.transport.(*transporthttp.Transport); ok {
 		n.Metadata[registry.MetaProtocol] = "mucp"
-		n.Metadata[registry.MetaTransport] = "http"
 		n.Metadata[registry.MetaUpgrade] = "micro"
 	}
 	var idempotent []string

@@ -113,6 +113,13 @@ type Transport interface {
 	Listen(ctx context.Context, addr string) (Listener, error)
 }
 
+// Schemed is what a Transport offers that nodes name in their records, under registry.MetaTransport, so that clients choose it
+// for them.
+type Schemed interface {
+	// Scheme is the scheme of URLs that open such a Transport: "http".
+	Scheme() string
+}
+
 // Listener yields the connections of peers.
 type Listener interface {
 	// Accept waits for the next connection. It returns ErrClosed after Close, and only then an error: a failing

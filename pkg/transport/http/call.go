@@ -62,6 +62,8 @@ func (l *Listener) route(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case wantsUpgrade(r):
 		l.upgrade(w, r)
+	case l.t.o.Pages != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		l.t.o.Pages.ServeHTTP(w, r)
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		refuse(w, r, status.New(http.StatusMethodNotAllowed, "a call is a POST to its endpoint, such as /Say.Hello, with the body's Content-Type"))

@@ -13,6 +13,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -53,8 +54,23 @@ type Options struct {
 	AllowedHosts []string
 	// Plain makes Dial speak plain HTTP without asking for the upgrade.
 	Plain bool
+	// Beside serves another protocol on a listener's port, for those who ask for it: WebSocket, by a Transport of package
+	// transport/websocket. Default none.
+	Beside Beside
+	// Pages serves GET and HEAD requests, which no call is: the pages of a web site that calls the service. It stands behind the
+	// checks of Host and Origin. Default: they are refused with 405.
+	Pages http.Handler
 	// Logger gets what a listener has to tell. Default: nothing is logged.
 	Logger *slog.Logger
+}
+
+// Beside is what serves another protocol on a listener's port.
+type Beside interface {
+	// Asks reports whether a request asks for the protocol.
+	Asks(r *http.Request) bool
+	// Beside is called for each listener, with its address. h serves the requests that ask, and checks their Host and Origin
+	// itself; the connections that come of them l yields. The listener closes l, and drains it where it can be drained.
+	Beside(addr string) (l transport.Listener, h http.Handler)
 }
 
 // Transport makes connections over HTTP. Make it with New. Its methods may be called concurrently.
@@ -63,7 +79,10 @@ type Transport struct {
 	link link.Options
 }
 
-var _ transport.Transport = (*Transport)(nil)
+var (
+	_ transport.Transport = (*Transport)(nil)
+	_ transport.Schemed   = (*Transport)(nil)
+)
 
 // New returns a Transport. It fails on a negative option.
 func New(o Options) (*Transport, error) {
@@ -117,10 +136,27 @@ func New(o Options) (*Transport, error) {
 	return t, nil
 }
 
+// Scheme is the label of nodes that listen by this Transport: "http".
+func (t *Transport) Scheme() string { return "http" }
+
 // Open is the transport.Opener of the URL "http://". Its parameters are plain=true, which leaves the upgrade alone,
 // max-message=BYTES, and hosts=NAME,NAME, the allowed hosts.
-func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
-	params, err := opener.Params(u, "plain", "max-message", "hosts")
+func Open(ctx context.Context, u *url.URL) (transport.Transport, error) {
+	return open(ctx, u, nil)
+}
+
+// OpenBeside gives an Open with one more parameter, beside, which is the URL of what is served on the same port: of a transport
+// in set that is a [Beside]. "http://?beside=ws" is WebSocket; what of the URL has a meaning in a query is to be escaped.
+func OpenBeside(set transport.Openers) transport.Opener {
+	return func(ctx context.Context, u *url.URL) (transport.Transport, error) { return open(ctx, u, set) }
+}
+
+func open(ctx context.Context, u *url.URL, set transport.Openers) (transport.Transport, error) {
+	known := []string{"plain", "max-message", "hosts"}
+	if set != nil {
+		known = append(known, "beside")
+	}
+	params, err := opener.Params(u, known...)
 	if err != nil {
 		return nil, fmt.Errorf("transport/http: %w", err)
 	}
@@ -140,6 +176,16 @@ func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 	}
 	if v := params["hosts"]; v != "" {
 		o.AllowedHosts = strings.Split(v, ",")
+	}
+	if v := params["beside"]; v != "" {
+		t, err := set.Open(ctx, v)
+		if err != nil {
+			return nil, fmt.Errorf("transport/http: parameter beside: %w", err)
+		}
+		var ok bool
+		if o.Beside, ok = t.(Beside); !ok {
+			return nil, fmt.Errorf("transport/http: parameter beside: %q is none that shares a port, as ws does", v)
+		}
 	}
 	t, err := New(o)
 	if err != nil {

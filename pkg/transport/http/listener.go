@@ -33,10 +33,11 @@ type Listener struct {
 	server *http.Server
 	calls  transport.CallHandler
 	mounts []mount
+	beside transport.Listener // of another protocol; nil where there is none
 
 	start    sync.Once
 	stop     sync.Once
-	accepted chan *link.Conn
+	accepted chan transport.Conn
 	done     chan struct{} // closed when nothing more is accepted
 	serving  sync.WaitGroup
 	messages sync.Pool // *exchange
@@ -79,14 +80,30 @@ func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
 	l := &Listener{
 		t:        t,
 		ln:       newLimitListener(ln, t.o.MaxConns, t.o.Logger),
-		accepted: make(chan *link.Conn),
+		accepted: make(chan transport.Conn),
 		done:     make(chan struct{}),
 		conns:    make(map[*link.Conn]struct{}),
 	}
 	l.messages.New = func() any { return new(exchange) }
 	handler := hostcheck.Wrap(http.HandlerFunc(l.route), hostcheck.Options{Address: l.Addr(), AllowedHosts: t.o.AllowedHosts})
+	if b := t.o.Beside; b != nil {
+		handler = l.fork(b, handler)
+	}
 	l.server = l.newServer(l.timed(handler))
 	return l, nil
+}
+
+// fork has requests for another protocol served beside the others.
+func (l *Listener) fork(b Beside, others http.Handler) http.Handler {
+	var asked http.Handler
+	l.beside, asked = b.Beside(l.Addr())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b.Asks(r) {
+			asked.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 func (l *Listener) newServer(handler http.Handler) *http.Server {
@@ -127,7 +144,7 @@ func (l *Listener) HandleHTTP(match func(*http.Request) bool, h http.Handler) {
 
 // Accept waits for the next upgraded connection. After Close or Shutdown it returns transport.ErrClosed.
 func (l *Listener) Accept() (transport.Conn, error) {
-	l.start.Do(func() { l.serving.Go(l.serve) })
+	l.start.Do(l.begin)
 	select {
 	case <-l.done:
 		return nil, transport.ErrClosed
@@ -139,10 +156,41 @@ func (l *Listener) Accept() (transport.Conn, error) {
 	case c := <-l.accepted:
 		select {
 		case <-l.done: // Shutdown may already have told those that it knew
-			c.TurnAway()
+			turnAway(c)
 			return nil, transport.ErrClosed
 		default:
 			return c, nil
+		}
+	}
+}
+
+// turnAway closes a connection that came too late.
+func turnAway(c transport.Conn) {
+	if polite, ok := c.(interface{ TurnAway() }); ok {
+		polite.TurnAway() // tells that nothing ran
+		return
+	}
+	_ = c.Close()
+}
+
+func (l *Listener) begin() {
+	l.serving.Go(l.serve)
+	if l.beside != nil {
+		l.serving.Go(l.acceptBeside)
+	}
+}
+
+// acceptBeside takes the connections of the other protocol.
+func (l *Listener) acceptBeside() {
+	for {
+		c, err := l.beside.Accept()
+		if err != nil {
+			return
+		}
+		select {
+		case l.accepted <- c:
+		case <-l.done:
+			turnAway(c)
 		}
 	}
 }
@@ -167,6 +215,9 @@ func (l *Listener) Addr() string { return l.ln.Addr().String() }
 func (l *Listener) Close() error {
 	l.finish()
 	l.server.Close()
+	if l.beside != nil {
+		_ = l.beside.Close()
+	}
 	l.serving.Wait()
 	if !l.settle(closeGrace) {
 		l.t.o.Logger.Warn("transport/http: closed while calls are still running", "address", l.Addr())
@@ -215,6 +266,9 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 		wg.Go(func() { c.Drain(ctx) })
 	}
 	l.mu.Unlock()
+	if l.beside != nil {
+		wg.Go(func() { l.closeBeside(ctx) })
+	}
 	err := l.server.Shutdown(ctx)
 	wg.Wait()
 	l.serving.Wait()
@@ -225,6 +279,14 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 		return fmt.Errorf("transport/http: shut down: %w", err)
 	}
 	return ctx.Err()
+}
+
+// closeBeside drains the other protocol's connections, where they can be.
+func (l *Listener) closeBeside(ctx context.Context) {
+	if sh, ok := l.beside.(transport.Shutdowner); ok {
+		_ = sh.Shutdown(ctx) // its error is ctx's, which the caller looks at
+	}
+	_ = l.beside.Close()
 }
 
 // adopt makes a hijacked connection one of the listener's and hands it to Accept.

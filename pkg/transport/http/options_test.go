@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/http"
 )
 
@@ -18,6 +19,7 @@ func TestOpen(t *testing.T) {
 		"http://?max-message=lots":                     "max-message",
 		"http://?maxmessage=5":                         `unknown parameter "maxmessage"`,
 		"http://127.0.0.1:80":                          "names no host",
+		"http://?beside=ws":                            `unknown parameter "beside"`,
 	} {
 		u, err := url.Parse(raw)
 		if err != nil {
@@ -25,6 +27,21 @@ func TestOpen(t *testing.T) {
 		}
 		tr, err := http.Open(t.Context(), u)
 		if want == "" && (err != nil || tr == nil) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", raw, err, want)
+		}
+	}
+}
+
+// TestOpenBeside: only what shares a port is served beside.
+func TestOpenBeside(t *testing.T) {
+	t.Parallel()
+	open := transport.Openers{"http": http.OpenBeside(transport.Openers{"http": http.Open})}
+	for raw, want := range map[string]string{
+		"http://?beside=http":       "none that shares a port",
+		"http://?beside=soap":       "unknown scheme",
+		"http://?beside=http://a:1": "names no host",
+	} {
+		if _, err := open.Open(t.Context(), raw); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", raw, err, want)
 		}
 	}

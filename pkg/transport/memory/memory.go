@@ -29,7 +29,10 @@ type Transport struct {
 	next      int
 }
 
-var _ transport.Transport = (*Transport)(nil)
+var (
+	_ transport.Transport = (*Transport)(nil)
+	_ transport.Schemed   = (*Transport)(nil)
+)
 
 // New returns a Transport on which nobody listens yet.
 func New() *Transport { return &Transport{listeners: make(map[string]*Listener)} }
@@ -44,6 +47,9 @@ func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 	}
 	return New(), nil
 }
+
+// Scheme is the label of nodes that listen by a Transport in memory: "memory".
+func (t *Transport) Scheme() string { return "memory" }
 
 // Listen takes addr, any text. An empty one, and one that ends in ":0", is any free name: "memory:1" and so on.
 func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener, error) {

@@ -1,0 +1,88 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"testing"
+
+	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/registry"
+	registrymemory "github.com/cb02dfca/micro/pkg/registry/memory"
+	"github.com/cb02dfca/micro/pkg/server"
+	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/memory"
+)
+
+// closer is a transport that notes that it was closed.
+type closer struct {
+	transport.Transport
+	closed *bool
+}
+
+func (c closer) Close() error { *c.closed = true; return nil }
+
+// TestTransports: a node is called by the transport that it names, and one that names none, or a stranger's, by the client's own.
+func TestTransports(t *testing.T) {
+	t.Parallel()
+	own, other := memory.New(), memory.New() // neither sees the other's addresses
+	reg := registrymemory.New()
+	defer reg.Close()
+	serve := func(tr transport.Transport, service, label string) {
+		s, err := server.New(service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = server.Handle(s, "Say.Hello", func(context.Context, *struct{}) (*struct{}, error) { return new(struct{}), nil })
+		l, err := tr.Listen(t.Context(), service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(ctx, l) }()
+		t.Cleanup(func() { stop(); <-done })
+		n := registry.Node{ID: service + "-1", Service: service, Address: service, Metadata: map[string]string{registry.MetaTransport: label}}
+		if err := reg.Register(t.Context(), n, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(own, "ours", "memory")
+	serve(own, "strange", "pigeon")
+	serve(other, "theirs", "other")
+	serve(other, "lost", "broken")
+	opened, closed := 0, false
+	errBroken := errors.New("it does not open")
+	c, err := client.New(client.WithTransport(own), client.WithRegistry(reg), client.WithTransports(transport.Openers{
+		"other": func(context.Context, *url.URL) (transport.Transport, error) {
+			opened++
+			return closer{other, &closed}, nil
+		},
+		"broken": func(context.Context, *url.URL) (transport.Transport, error) { return nil, errBroken },
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		for _, service := range []string{"ours", "strange", "theirs"} {
+			if _, err := client.Call[struct{}](t.Context(), c, service, "Say.Hello", &struct{}{}); err != nil {
+				t.Errorf("%s: %v", service, err)
+			}
+		}
+	}
+	if _, err := client.Call[struct{}](t.Context(), c, "lost", "Say.Hello", &struct{}{}); !errors.Is(err, errBroken) || !transport.NotSent(err) {
+		t.Errorf("by a transport that does not open: %v", err)
+	}
+	for addr, want := range map[string]bool{"other://theirs": true, "memory://ours": true, "theirs": false, "pigeon://strange": false} {
+		if _, err := client.Call[struct{}](t.Context(), c, "", "Say.Hello", &struct{}{}, client.Address(addr)); (err == nil) != want {
+			t.Errorf("at %s: %v", addr, err)
+		}
+	}
+	n := registry.Node{Address: "theirs", Metadata: map[string]string{registry.MetaTransport: "other"}}
+	if got := c.AddressOf(n); got != "other://theirs" {
+		t.Errorf("AddressOf gives %q", got)
+	}
+	if err := c.Close(); err != nil || opened != 1 || !closed {
+		t.Errorf("Close: %v; it was opened %d times, closed %t", err, opened, closed)
+	}
+}
