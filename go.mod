@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/coder/websocket v1.8.15
 	github.com/fatih/color v1.19.0
+	github.com/go-zookeeper/zk v1.0.4
 	github.com/hashicorp/mdns v1.0.7
 	github.com/itchyny/gojq v0.12.20
 	github.com/miekg/dns v1.1.73

@@ -25,6 +25,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry/local"
 	"github.com/cb02dfca/micro/pkg/registry/mdns"
 	registrymemory "github.com/cb02dfca/micro/pkg/registry/memory"
+	"github.com/cb02dfca/micro/pkg/registry/zookeeper"
 	"github.com/cb02dfca/micro/pkg/transport"
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 	transportmemory "github.com/cb02dfca/micro/pkg/transport/memory"
@@ -47,13 +48,14 @@ type Backends struct {
 func DefaultBackends() Backends {
 	return Backends{
 		Registries: registry.Openers{
-			"default": micro.DefaultRegistry,
-			"local":   local.Open,
-			"mdns":    mdns.Open,
-			"memory":  registrymemory.Open,
-			"etcd":    etcd.Open,
-			"http":    registryhttp.Open,
-			"https":   registryhttp.Open,
+			"default":   micro.DefaultRegistry,
+			"local":     local.Open,
+			"mdns":      mdns.Open,
+			"memory":    registrymemory.Open,
+			"etcd":      etcd.Open,
+			"zookeeper": zookeeper.Open,
+			"http":      registryhttp.Open,
+			"https":     registryhttp.Open,
 		},
 		Transports: transport.Openers{
 			"http":   transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
 
 // errGone: there is nothing to hold any more.
@@ -21,20 +22,20 @@ func (k *keeper) hold(h *held) {
 	h.stop = func() { cancel(); <-done }
 	lease, seen := h.lease, h.seen
 	// Between two tries at most: an etcd that is back waits for as long as the lease lasts.
-	longest := min(lastRetry, time.Duration(h.seconds)*time.Second/3)
+	longest := min(retry.Last, time.Duration(h.seconds)*time.Second/3)
 	k.busy.Add(1) // beside that of the request under way
 	go func() {
 		defer k.busy.Done()
 		defer close(done)
 		defer cancel()
-		for retry := time.Duration(0); ; {
+		for wait := time.Duration(0); ; {
 			begun := time.Now()
 			k.await(ctx, h, lease, seen)
-			if retry = later(retry); time.Since(begun) > steady {
-				retry = 0
+			if wait = retry.Next(wait); time.Since(begun) > steady {
+				wait = 0
 			}
 			var err error
-			if lease, seen, err = k.restore(ctx, h, retry, longest); err != nil {
+			if lease, seen, err = k.restore(ctx, h, wait, longest); err != nil {
 				return
 			}
 		}
@@ -42,9 +43,9 @@ func (k *keeper) hold(h *held) {
 }
 
 // restore tries, after a while, until the node stands as it should. It is an error if it ends otherwise.
-func (k *keeper) restore(ctx context.Context, h *held, retry, longest time.Duration) (lease clientv3.LeaseID, seen int64, err error) {
+func (k *keeper) restore(ctx context.Context, h *held, wait, longest time.Duration) (lease clientv3.LeaseID, seen int64, err error) {
 	for {
-		timer := time.NewTimer(max(0, min(jitter(retry), h.left())))
+		timer := time.NewTimer(max(0, min(retry.Jitter(wait), h.left())))
 		select {
 		case <-ctx.Done():
 		case <-h.wake:
@@ -55,8 +56,8 @@ func (k *keeper) restore(ctx context.Context, h *held, retry, longest time.Durat
 		if err == nil || ctx.Err() != nil || errors.Is(err, errGone) {
 			return lease, seen, err
 		}
-		if retry = min(later(retry), longest); refused(err) {
-			retry = refusedRetry
+		if wait = min(retry.Next(wait), longest); refused(err) {
+			wait = refusedRetry
 		}
 	}
 }
@@ -144,6 +145,3 @@ func (k *keeper) mend(ctx context.Context, h *held) (clientv3.LeaseID, int64, er
 	k.drop(h)
 	return 0, 0, errGone
 }
-
-// later is the wait after a failure that follows upon others.
-func later(retry time.Duration) time.Duration { return min(max(2*retry, firstRetry), lastRetry) }

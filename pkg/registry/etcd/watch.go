@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"math/rand/v2"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -14,13 +12,11 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	"github.com/cb02dfca/micro/pkg/registry/internal/record"
+	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
 
-const (
-	firstRetry   = 200 * time.Millisecond // after a failure, doubled up to
-	lastRetry    = 5 * time.Second
-	refusedRetry = 30 * time.Second // after a refusal: to look at a password costs etcd a tenth of a second
-)
+// refusedRetry is the wait after a refusal: to look at a password costs etcd a tenth of a second.
+const refusedRetry = 30 * time.Second
 
 // Watch lists the nodes and reads etcd's changes from there on. While etcd is away it tries again, and yields one error
 // wrapping ErrUnavailable; what refuses it yields the error of Register's kind.
@@ -63,26 +59,26 @@ func (w *watch) run(ctx context.Context) {
 		w.set.Replace(nil) // nobody can have that name
 		return
 	}
-	for retry := time.Duration(0); ; {
+	for wait := time.Duration(0); ; {
 		begun := time.Now()
 		err := w.read(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			if time.Since(begun) < firstRetry && !pause(ctx, firstRetry) {
+			if time.Since(begun) < retry.First && !retry.Pause(ctx, retry.First) {
 				return
 			}
 			continue
 		}
 		w.set.Fail(err)
 		if time.Since(begun) > steady {
-			retry = 0
+			wait = 0
 		}
-		if retry = later(retry); refused(err) {
-			retry = refusedRetry
+		if wait = retry.Next(wait); refused(err) {
+			wait = refusedRetry
 		}
-		if !pause(ctx, jitter(retry)) {
+		if !retry.Pause(ctx, retry.Jitter(wait)) {
 			return
 		}
 	}
@@ -145,38 +141,8 @@ func (w *watch) take(t *record.Table, events []*clientv3.Event) {
 		n, _ := t.At(string(e.Kv.Key))
 		ids = append(ids, n.ID)
 	}
-	slices.Sort(ids)
-	var put []registry.Node
-	var gone []string
-	for _, id := range slices.Compact(ids) {
-		switch n, ok := t.Node(id); {
-		case ok:
-			put = append(put, n)
-		case id != "":
-			gone = append(gone, id)
-		}
-	}
+	put, gone := t.Changes(ids)
 	if len(put)+len(gone) > 0 {
 		w.set.Apply(put, gone)
 	}
-}
-
-// pause waits, and reports whether ctx let it.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
-// jitter gives d more or less a fifth.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return d - d/5 + rand.N(2*d/5+1)
 }

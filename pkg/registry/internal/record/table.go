@@ -63,3 +63,19 @@ func (t *Table) All() []registry.Node {
 	registry.Sort(nodes)
 	return nodes
 }
+
+// Changes gives what the nodes with some ids are now, of which each may be named several times: those that are here, and the ids
+// of those that are not. Empty ones are left out.
+func (t *Table) Changes(ids []string) (put []registry.Node, gone []string) {
+	ids = slices.Clone(ids)
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		switch n, ok := t.Node(id); {
+		case ok:
+			put = append(put, n)
+		case id != "":
+			gone = append(gone, id)
+		}
+	}
+	return put, gone
+}
