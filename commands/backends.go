@@ -20,6 +20,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/codec/vom"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/consul"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
 	"github.com/cb02dfca/micro/pkg/registry/local"
@@ -52,6 +53,7 @@ func DefaultBackends() Backends {
 			"local":     local.Open,
 			"mdns":      mdns.Open,
 			"memory":    registrymemory.Open,
+			"consul":    consul.Open,
 			"etcd":      etcd.Open,
 			"zookeeper": zookeeper.Open,
 			"http":      registryhttp.Open,

@@ -143,7 +143,7 @@ func unprintable(s string) bool {
 
 // unreadable is unprintable, but for the white space of texts over several lines.
 func unreadable(s string) bool {
-	return unprintable(strings.NewReplacer("\n", "", "\t", "").Replace(s))
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r != '\n' && r != '\t' && !strconv.IsPrint(r) })
 }
 
 func clip(s string) string {

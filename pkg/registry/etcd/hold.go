@@ -23,9 +23,7 @@ func (k *keeper) hold(h *held) {
 	lease, seen := h.lease, h.seen
 	// Between two tries at most: an etcd that is back waits for as long as the lease lasts.
 	longest := min(retry.Last, time.Duration(h.seconds)*time.Second/3)
-	k.busy.Add(1) // beside that of the request under way
-	go func() {
-		defer k.busy.Done()
+	holding := k.turns.Go(func(context.Context) {
 		defer close(done)
 		defer cancel()
 		for wait := time.Duration(0); ; {
@@ -39,7 +37,11 @@ func (k *keeper) hold(h *held) {
 				return
 			}
 		}
-	}()
+	})
+	if !holding { // Close has begun
+		cancel()
+		close(done)
+	}
 }
 
 // restore tries, after a while, until the node stands as it should. It is an error if it ends otherwise.
@@ -120,7 +122,7 @@ func (k *keeper) untilChanged(ctx context.Context, key string, lease clientv3.Le
 // mend looks after a node that may be lost, and puts it again if it is; one whose time is over it withdraws. It gives the
 // lease that the node has then, and the revision at which it stood.
 func (k *keeper) mend(ctx context.Context, h *held) (clientv3.LeaseID, int64, error) {
-	ctx, done, err := k.begin(ctx, h.id)
+	ctx, done, err := k.turns.Begin(ctx, h.id)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"maps"
 	"math"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
+	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 )
 
 const (
@@ -23,7 +23,6 @@ const (
 	closeEach    = 20 * time.Millisecond // for each node
 	steady       = 10 * time.Second      // what went well for so long begins anew with its retries
 	putTries     = 5
-	turns        = 64
 	parallel     = 16 // withdrawals at one time
 )
 
@@ -31,17 +30,12 @@ const (
 // they are lost.
 type keeper struct {
 	r     *Registry
-	turn  [turns]chan struct{} // one request at a time for an id; ids share them by hash
-	seed  maphash.Seed
-	life  context.Context // of the goroutines that hold nodes
+	turns *remote.Turns   // of requests; the goroutines that hold nodes are waited for, too
+	life  context.Context // of these goroutines
 	end   context.CancelFunc
-	force context.Context
-	stop  context.CancelFunc // ends force: requests under way are broken off
 
-	mu     sync.Mutex
-	closed bool
-	own    map[string]*held // by node id
-	busy   sync.WaitGroup   // requests, and the goroutines that hold nodes
+	mu  sync.Mutex
+	own map[string]*held // by node id
 }
 
 // held is a node that etcd has, or may have. All but until is its turn's.
@@ -61,44 +55,13 @@ type held struct {
 }
 
 func newKeeper(r *Registry) *keeper {
-	k := &keeper{r: r, seed: maphash.MakeSeed(), own: map[string]*held{}}
-	for i := range k.turn {
-		k.turn[i] = make(chan struct{}, 1)
-	}
-	k.force, k.stop = context.WithCancel(context.Background())
-	k.life, k.end = context.WithCancel(k.force)
+	k := &keeper{r: r, turns: remote.NewTurns(), own: map[string]*held{}}
+	k.life, k.end = context.WithCancel(context.Background())
 	return k
 }
 
-// begin says that requests for a node are about to be made, and waits for its turn; done ends it. Their context also ends with
-// force.
-func (k *keeper) begin(ctx context.Context, id string) (_ context.Context, done func(), err error) {
-	k.mu.Lock()
-	if k.closed {
-		k.mu.Unlock()
-		return nil, nil, registry.ErrClosed
-	}
-	k.busy.Add(1)
-	k.mu.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	drop := context.AfterFunc(k.force, cancel)
-	turn := k.turn[maphash.String(k.seed, id)%turns]
-	end := func() { drop(); cancel(); k.busy.Done() }
-	select {
-	case turn <- struct{}{}:
-		return ctx, func() { <-turn; end() }, nil
-	case <-ctx.Done():
-		err := ctx.Err()
-		end()
-		if k.force.Err() != nil {
-			err = registry.ErrClosed
-		}
-		return nil, nil, err
-	}
-}
-
 func (k *keeper) register(ctx context.Context, n registry.Node, value string, ttl time.Duration) error {
-	ctx, done, err := k.begin(ctx, n.ID)
+	ctx, done, err := k.turns.Begin(ctx, n.ID)
 	if err != nil {
 		return err
 	}
@@ -234,7 +197,7 @@ func (k *keeper) grant(ctx context.Context, h *held) error {
 }
 
 func (k *keeper) deregister(ctx context.Context, n registry.Node) error {
-	ctx, done, err := k.begin(ctx, n.ID)
+	ctx, done, err := k.turns.Begin(ctx, n.ID)
 	if err != nil {
 		return err
 	}
@@ -284,17 +247,11 @@ func (k *keeper) revokeOld(ctx context.Context, h *held) error {
 
 // close lets requests under way end, and withdraws the nodes.
 func (k *keeper) close() error {
-	k.mu.Lock()
-	k.closed = true
-	k.mu.Unlock()
 	k.end()
-	force := time.AfterFunc(closeTimeout, k.stop)
-	k.busy.Wait()
-	force.Stop()
+	k.turns.Close(closeTimeout)
 	all := slices.Collect(maps.Values(k.own))
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout+time.Duration(len(all))*closeEach)
 	defer cancel()
-	defer k.stop()
 	errs := make([]error, len(all))
 	free := make(chan struct{}, parallel)
 	var withdrawing sync.WaitGroup

@@ -17,6 +17,7 @@ import (
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/registry"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
+	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 )
 
 // Options of New.
@@ -312,7 +313,7 @@ func (r *Registry) lastHeard() time.Time {
 
 // unavailable says that the server could not answer, and why.
 func (r *Registry) unavailable(cause error) error {
-	err := fmt.Errorf("%w: %s is not answering: %w", registry.ErrUnavailable, r.host, plain(cause))
+	err := fmt.Errorf("%w: %s is not answering: %w", registry.ErrUnavailable, r.host, remote.Reason(cause))
 	if errors.Is(cause, errNoAnswer) || errors.Is(cause, errTooLong) {
 		err = fmt.Errorf("%w: %s: %w", registry.ErrUnavailable, r.host, cause)
 	}
@@ -322,23 +323,6 @@ func (r *Registry) unavailable(cause error) error {
 	r.mu.Unlock()
 	if first {
 		r.o.Logger.Warn("registry server is away", "server", r.host, "error", err)
-	}
-	return err
-}
-
-// plain takes the wrappers off an error of net/http that repeat the address: "connection refused" is left.
-func plain(err error) error {
-	var inURL *url.Error
-	if errors.As(err, &inURL) {
-		err = inURL.Err
-	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
-		err = op.Err
-		var call *os.SyscallError
-		if errors.As(err, &call) {
-			err = call.Err
-		}
 	}
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	stdhttp "net/http"
 	"net/url"
@@ -14,31 +13,25 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
+	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
 
 const (
 	closeTimeout = 2 * time.Second        // for requests under way at Close, and again for the withdrawal
 	restoreTime  = 200 * time.Millisecond // over which a lost node's return is spread
-	firstRetry   = 200 * time.Millisecond // after a failure, doubled up to
-	lastRetry    = 5 * time.Second
-	turns        = 64
-	parallel     = 8 // requests of the loop at one time
+	parallel     = 8                      // requests of the loop at one time
 )
 
 // keeper puts a client's nodes: when told to, when their lease asks for it, and when the server lost them.
 type keeper struct {
 	r     *Registry
-	turn  [turns]chan struct{} // one request at a time for an id; ids share them by hash
-	seed  maphash.Seed
+	turns *remote.Turns // of requests; the loop is waited for, too
 	wake  chan struct{} // of one element: the loop has to look again
-	force context.Context
-	stop  context.CancelFunc // ends force: requests under way are broken off
 
 	mu      sync.Mutex
-	closed  bool
 	running bool
 	own     map[string]*held // by node id
-	busy    sync.WaitGroup   // the loop, and requests
 }
 
 // held is a node that the server has, or is to get again.
@@ -50,42 +43,13 @@ type held struct {
 }
 
 func newKeeper(r *Registry) *keeper {
-	k := &keeper{r: r, seed: maphash.MakeSeed(), wake: make(chan struct{}, 1), own: map[string]*held{}}
-	for i := range k.turn {
-		k.turn[i] = make(chan struct{}, 1)
-	}
-	k.force, k.stop = context.WithCancel(context.Background())
-	return k
-}
-
-// begin says that a request is about to be made; done ends it. The request's context also ends with force.
-func (k *keeper) begin(ctx context.Context, id string) (_ context.Context, done func(), err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closed {
-		return nil, nil, registry.ErrClosed
-	}
-	k.busy.Add(1)
-	ctx, cancel := context.WithCancel(ctx)
-	drop := context.AfterFunc(k.force, cancel)
-	turn := k.turn[maphash.String(k.seed, id)%turns]
-	end := func() { drop(); cancel(); k.busy.Done() }
-	k.mu.Unlock()
-	defer k.mu.Lock()
-	select {
-	case turn <- struct{}{}:
-		return ctx, func() { <-turn; end() }, nil
-	case <-ctx.Done():
-		err := ctx.Err()
-		end()
-		return nil, nil, k.r.orClosed(err)
-	}
+	return &keeper{r: r, turns: remote.NewTurns(), wake: make(chan struct{}, 1), own: map[string]*held{}}
 }
 
 func (k *keeper) register(ctx context.Context, n registry.Node, record []byte, ttl time.Duration) error {
-	ctx, done, err := k.begin(ctx, n.ID)
+	ctx, done, err := k.turns.Begin(ctx, n.ID)
 	if err != nil {
-		return err
+		return k.r.orClosed(err)
 	}
 	defer done()
 	h := &held{service: n.Service, record: record}
@@ -98,10 +62,8 @@ func (k *keeper) register(ctx context.Context, n registry.Node, record []byte, t
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.own[n.ID] = h
-	if !k.running && !k.closed {
-		k.running = true
-		k.busy.Add(1)
-		go k.loop()
+	if !k.running {
+		k.running = k.turns.Go(k.loop)
 	}
 	k.signal()
 	return nil
@@ -127,15 +89,15 @@ func (k *keeper) put(ctx context.Context, id string, h *held) error {
 	k.r.hear(l.Epoch)
 	h.next = time.Time{}
 	if h.until.IsZero() || granted < ttl {
-		h.next = sent.Add(jitter(granted / 3))
+		h.next = sent.Add(retry.Jitter(granted / 3))
 	}
 	return nil
 }
 
 func (k *keeper) deregister(ctx context.Context, n registry.Node) error {
-	ctx, done, err := k.begin(ctx, n.ID)
+	ctx, done, err := k.turns.Begin(ctx, n.ID)
 	if err != nil {
-		return err
+		return k.r.orClosed(err)
 	}
 	defer done()
 	k.mu.Lock()
@@ -168,24 +130,23 @@ func (k *keeper) signal() {
 	}
 }
 
-func (k *keeper) loop() {
-	defer k.busy.Done()
+func (k *keeper) loop(force context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	retry := time.Duration(0) // after a failure, how long to wait
+	wait := time.Duration(0) // after a failure, how long to wait
 	for {
 		select {
 		case <-k.r.life.Done():
 			return
 		case <-k.wake:
 		case <-timer.C:
-			if k.round() {
-				retry = 0
+			if k.round(force) {
+				wait = 0
 			} else {
-				retry = min(max(2*retry, firstRetry), lastRetry)
+				wait = retry.Next(wait)
 			}
 		}
-		timer.Reset(max(time.Until(k.next()), jitter(retry)))
+		timer.Reset(max(time.Until(k.next()), retry.Jitter(wait)))
 	}
 }
 
@@ -206,14 +167,14 @@ func (k *keeper) next() time.Time {
 }
 
 // round puts the nodes that are due, or asks how the server is. It reports whether the server answered.
-func (k *keeper) round() bool {
-	if !k.putAll(k.due()) {
+func (k *keeper) round(ctx context.Context) bool {
+	if !k.putAll(ctx, k.due()) {
 		return false
 	}
 	if time.Since(k.r.lastHeard()) < k.r.o.Probe {
 		return true
 	}
-	data, err := k.r.ask(k.force, stdhttp.MethodGet, healthPath, nil, nil)
+	data, err := k.r.ask(ctx, stdhttp.MethodGet, healthPath, nil, nil)
 	if err != nil {
 		return false
 	}
@@ -227,13 +188,13 @@ func (k *keeper) round() bool {
 }
 
 // putAll puts nodes that are due, until the server fails to answer.
-func (k *keeper) putAll(ids []string) bool {
+func (k *keeper) putAll(ctx context.Context, ids []string) bool {
 	var away atomic.Bool
 	var putting sync.WaitGroup
 	for part := range slices.Chunk(ids, len(ids)/parallel+1) {
 		putting.Go(func() {
 			for _, id := range part {
-				if away.Load() || errors.Is(k.again(id), registry.ErrUnavailable) {
+				if away.Load() || errors.Is(k.again(ctx, id), registry.ErrUnavailable) {
 					away.Store(true)
 					return
 				}
@@ -262,8 +223,8 @@ func (k *keeper) due() []string {
 }
 
 // again puts a node that is due.
-func (k *keeper) again(id string) error {
-	ctx, done, err := k.begin(k.force, id)
+func (k *keeper) again(ctx context.Context, id string) error {
+	ctx, done, err := k.turns.Begin(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -286,7 +247,7 @@ func (k *keeper) again(id string) error {
 		delete(k.own, id)
 		k.r.o.Logger.Warn("registry server gave a node's id to another owner", "server", k.r.host, "node", id, "error", err)
 	case !errors.Is(err, registry.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		h.next = time.Now().Add(jitter(lastRetry))
+		h.next = time.Now().Add(retry.Jitter(retry.Last))
 		k.r.o.Logger.Warn("registry server does not take a node again", "server", k.r.host, "node", id, "error", err)
 	}
 	return err
@@ -294,13 +255,7 @@ func (k *keeper) again(id string) error {
 
 // close lets requests under way end, and withdraws the nodes.
 func (k *keeper) close() error {
-	k.mu.Lock()
-	k.closed = true
-	k.mu.Unlock()
-	force := time.AfterFunc(closeTimeout, k.stop)
-	k.busy.Wait()
-	force.Stop()
-	k.stop()
+	k.turns.Close(closeTimeout)
 	if len(k.own) == 0 {
 		return nil
 	}
@@ -310,12 +265,4 @@ func (k *keeper) close() error {
 		return fmt.Errorf("%w; nodes that were not withdrawn, and lapse: %d", err, len(k.own))
 	}
 	return nil
-}
-
-// jitter gives d more or less a fifth.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return d - d/5 + rand.N(2*d/5+1)
 }

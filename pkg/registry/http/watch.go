@@ -15,6 +15,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
+	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
 
 // errSilent: a watch's connection gave no line for too long.
@@ -57,7 +58,7 @@ type watch struct {
 
 	epoch string
 	kept  map[string]registry.Node // of an epoch before, not seen in this one yet
-	retry time.Duration
+	wait  time.Duration
 }
 
 func (w *watch) run(ctx context.Context) {
@@ -65,20 +66,15 @@ func (w *watch) run(ctx context.Context) {
 		w.set.Replace(nil) // nobody can have that name
 		return
 	}
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
 	for {
 		err := w.stream(ctx)
 		if ctx.Err() != nil || w.r.life.Err() != nil {
 			return
 		}
 		w.set.Fail(err)
-		w.retry = min(max(2*w.retry, firstRetry), lastRetry)
-		timer.Reset(jitter(w.retry))
-		select {
-		case <-ctx.Done():
+		w.wait = retry.Next(w.wait)
+		if !retry.Pause(ctx, retry.Jitter(w.wait)) {
 			return
-		case <-timer.C:
 		}
 	}
 }
@@ -134,7 +130,7 @@ func (w *watch) stream(ctx context.Context) error {
 
 // take puts what a line says into the set.
 func (w *watch) take(s set) {
-	w.retry = 0
+	w.wait = 0
 	if s.Nodes != nil {
 		w.set.Replace(w.join(s, w.r.proper(s, *s.Nodes, w.service)))
 		return

@@ -1,0 +1,335 @@
+package consul_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/consul"
+)
+
+// journal is a logger that keeps what it is told.
+type journal struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.out.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.out.String()
+}
+
+func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+
+// A process that is killed takes its nodes with it: not when the hour is over that they were registered for, but with their check.
+func TestKilledProcess(t *testing.T) {
+	t.Parallel()
+	addr := addrOf(t)
+	r := open(t, consul.Options{Address: addr})
+	sets := watching(t, r, "greeter")
+	all := watching(t, r, "")
+	kill := spawn(t, addr, "mortal")
+	expect(t, sets, "the node of the process", ids("mortal"))
+	expect(t, all, "the node of the process", ids("mortal"))
+	kill()
+	killed := time.Now()
+	expect(t, sets, "no node", ids())
+	if took := time.Since(killed); took > childTTL+time.Second {
+		t.Errorf("the node was gone %v after the process was killed, its check lasts %v", took, childTTL)
+	}
+	expect(t, all, "no node", ids())
+}
+
+// An agent that is killed and started anew without what it knew gets the nodes again, from those who hold them.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"KILL", "TERM"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s, said := own(t), &journal{}
+			r := open(t, consul.Options{Address: s.Addr, Logger: said.logger()})
+			other := open(t, consul.Options{Address: s.Addr})
+			sets, all := watching(t, other, "greeter"), watching(t, other, "")
+			must(t, r.Register(t.Context(), node("a"), 0))
+			must(t, r.Register(t.Context(), node("b"), time.Hour))
+			expect(t, sets, "two nodes", ids("a", "b"))
+			expect(t, all, "two nodes", ids("a", "b"))
+
+			s.Stop(how)
+			for _, watch := range []<-chan set{sets, all} {
+				if got := expect(t, watch, "that consul is away", failed); !errors.Is(got.err, registry.ErrUnavailable) {
+					t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+				}
+			}
+			for what, err := range map[string]error{
+				"a renewal": r.Register(t.Context(), node("b"), time.Hour), "a registration": r.Register(t.Context(), node("c"), time.Minute),
+				"Get": second(r.Get(t.Context(), "greeter")), "List": second(r.List(t.Context())),
+				"Deregister": other.Deregister(t.Context(), node("a")),
+			} {
+				if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), s.Addr+" is not answering") {
+					t.Errorf("%s gave %v, want ErrUnavailable and the address", what, err)
+				}
+			}
+
+			s.MustStart(t)
+			begun := time.Now()
+			expect(t, sets, "the nodes again", ids("a", "b"))
+			expect(t, all, "the nodes again", ids("a", "b"))
+			if took := time.Since(begun); took > 7*time.Second { // a quarter of the check, after which it is passed at the earliest, is 7.5 s
+				t.Errorf("the nodes came back %v after consul", took)
+			}
+			if log := said.String(); strings.Count(log, "consul is away") != 1 || strings.Count(log, "consul is back") != 1 {
+				t.Errorf("the logger was told\n%s", log)
+			}
+
+			for range 2 { // so fast that nobody may have noticed the first time
+				s.Stop(how)
+				s.MustStart(t)
+			}
+			must(t, r.Register(t.Context(), node("c"), time.Hour))
+			expect(t, sets, "all nodes", ids("a", "b", "c"))
+			must(t, r.Deregister(t.Context(), node("a")))
+			expect(t, sets, "one node less", ids("b", "c"))
+		})
+	}
+}
+
+// A node that somebody removes, or changes, is put again.
+func TestMended(t *testing.T) {
+	t.Parallel()
+	addr := addrOf(t)
+	r := open(t, consul.Options{Address: addr})
+	sets := watching(t, open(t, consul.Options{Address: addr}), "greeter")
+	must(t, r.Register(t.Context(), node("a"), time.Hour))
+	expect(t, sets, "the node", ids("a"))
+	before := serviceOf(t, addr, "a")
+	for what, change := range map[string]func(){
+		"removed": func() { request(http.MethodPut, "http://"+addr+"/v1/agent/service/deregister/a", "") },
+		"changed": func() {
+			put(t, addr, "a", fmt.Sprintf(`{"ID":"a","Name":"greeter","Port":1,"Tags":["v=2"],"Meta":{%q:%q}}`, consul.MetaOwner, before.Meta[consul.MetaOwner]))
+		},
+		"without a check": func() { request(http.MethodPut, "http://"+addr+"/v1/agent/check/deregister/service:a", "") },
+	} {
+		change()
+		if what == "without a check" { // of which the agent does not tell
+			must(t, r.Register(t.Context(), node("a"), time.Hour))
+		}
+		eventually(t, "the node is put again that was "+what, func() bool {
+			code, _ := request(http.MethodPut, "http://"+addr+"/v1/agent/check/pass/service:a", "")
+			return code == http.StatusOK && reflect.DeepEqual(serviceOf(t, addr, "a"), before)
+		})
+	}
+	eventually(t, "it is found", func() bool {
+		nodes, err := r.Get(t.Context(), "greeter")
+		return err == nil && len(nodes) == 1 && nodes[0].Equal(node("a"))
+	})
+
+	request(http.MethodPut, "http://"+addr+"/v1/agent/service/maintenance/a?enable=true", "")
+	expect(t, sets, "that a node in maintenance is left out", ids())
+	request(http.MethodPut, "http://"+addr+"/v1/agent/service/maintenance/a?enable=false", "")
+	expect(t, sets, "the node again", ids("a"))
+	must(t, r.Deregister(t.Context(), node("a")))
+	expect(t, sets, "no node", ids())
+}
+
+// Neither a node in maintenance, nor one of a go-micro without a check, is anybody's.
+func TestTakenIDs(t *testing.T) {
+	t.Parallel()
+	addr := addrOf(t)
+	r, other := open(t, consul.Options{Address: addr}), open(t, consul.Options{Address: addr})
+	must(t, r.Register(t.Context(), node("a"), 0))
+	request(http.MethodPut, "http://"+addr+"/v1/agent/service/maintenance/a?enable=true", "")
+	put(t, addr, "b", `{"ID":"b","Name":"greeter","Port":80,"Tags":["v=1"]}`)
+	put(t, addr, "c", `{"ID":"c","Name":"greeter","Port":80,"Tags":["v=1"],"Checks":[{"TTL":"1m","Status":"critical"},{"TTL":"1m","Status":"passing"}]}`)
+	for id, want := range map[string]error{"a": registry.ErrConflict, "b": registry.ErrConflict, "c": nil} {
+		if err := other.Register(t.Context(), node(id), 0); !errors.Is(err, want) {
+			t.Errorf("Register of %s gave %v, want %v", id, err, want)
+		}
+	}
+	if err := other.Deregister(t.Context(), node("a")); !errors.Is(err, registry.ErrConflict) {
+		t.Errorf("Deregister of a node in maintenance gave %v, want ErrConflict", err)
+	}
+	expect(t, watching(t, other, "greeter"), "what passes", ids("b", "c"))
+}
+
+// The id of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
+func TestLostToAnother(t *testing.T) {
+	t.Parallel()
+	addr := addrOf(t)
+	way, said := testserver.NewRelay(t, addr), &journal{}
+	r := open(t, consul.Options{Address: way.Addr, TTL: time.Second, Logger: said.logger()})
+	must(t, r.Register(t.Context(), node("a"), time.Minute))
+	way.Kill()
+	heir := open(t, consul.Options{Address: addr})
+	theirs := node("a")
+	theirs.Address = "127.0.0.1:4712"
+	if err := heir.Register(t.Context(), theirs, time.Minute); !errors.Is(err, registry.ErrConflict) {
+		t.Errorf("Register of an id whose check passes gave %v, want ErrConflict", err)
+	}
+	eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
+	way.Revive()
+	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
+	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
+		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
+	}
+	must(t, r.Close())
+	if nodes, err := heir.Get(t.Context(), "greeter"); err != nil || len(nodes) != 1 || !nodes[0].Equal(theirs) {
+		t.Errorf("Get gave %+v, %v", nodes, err)
+	}
+}
+
+// A Consul that is not there yet is told of with its address and the reason, and is found when it comes.
+func TestAwayAtStart(t *testing.T) {
+	t.Parallel()
+	s := unstarted(t)
+	said := &journal{}
+	r := open(t, consul.Options{Address: s.Addr, Logger: said.logger()})
+	sets := watching(t, r, "greeter")
+	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
+	for what, err := range map[string]error{
+		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
+		"Deregister": r.Deregister(t.Context(), node("a")), "List": second(r.List(t.Context())),
+		"Watch":        expect(t, sets, "an error", failed).err,
+		"Watch of all": expect(t, watching(t, r, ""), "an error", failed).err,
+	} {
+		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
+			t.Errorf("%s gave %v, want %s", what, err, want)
+		}
+	}
+	s.MustStart(t)
+	expect(t, sets, "an empty set", ids())
+	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
+	expect(t, sets, "the node", ids("a"))
+	if log := said.String(); strings.Count(log, "consul is away") != 1 || strings.Count(log, "consul is back") != 1 {
+		t.Errorf("the logger was told\n%s", log)
+	}
+}
+
+// Close while Consul is away says so, and does not wait for it.
+func TestCloseWhileAway(t *testing.T) {
+	t.Parallel()
+	way := testserver.NewRelay(t, addrOf(t))
+	r := open(t, consul.Options{Address: way.Addr})
+	must(t, r.Register(t.Context(), node("a"), time.Hour))
+	sets := watching(t, r, "greeter")
+	expect(t, sets, "the node", ids("a"))
+	way.Kill()
+	begun := time.Now()
+	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
+		t.Errorf("Close gave %v", err)
+	}
+	if took := time.Since(begun); took > wait {
+		t.Errorf("Close took %v", took)
+	}
+}
+
+// A connection that breaks, and is there again at once, is nothing that a watch tells of.
+func TestWatchResumes(t *testing.T) {
+	t.Parallel()
+	addr := addrOf(t)
+	way := testserver.NewRelay(t, addr)
+	sets := watching(t, open(t, consul.Options{Address: way.Addr}), "greeter")
+	expect(t, sets, "an empty set", ids())
+	r := open(t, consul.Options{Address: addr})
+	for i := range 3 {
+		way.Hold() // what is under way breaks off
+		way.Release()
+		n := node("a")
+		n.Version = fmt.Sprint(i)
+		must(t, r.Register(t.Context(), n, 0))
+		for seen := false; !seen; {
+			got := expect(t, sets, "anything", func(set) bool { return true })
+			if got.err != nil {
+				t.Fatalf("the watch yielded %v", got.err)
+			}
+			seen = len(got.nodes) == 1 && got.nodes[0].Equal(n)
+		}
+	}
+}
+
+// A server that accepts connections and says nothing does not hold up a caller for ever.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	way := testserver.NewRelay(t, addrOf(t))
+	way.Hold()
+	r := open(t, consul.Options{Address: way.Addr, Timeout: 300 * time.Millisecond})
+	if _, err := r.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Get gave %v, want ErrUnavailable and DeadlineExceeded", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.Register(ctx, node("a"), 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("Register gave %v, want Canceled", err)
+	}
+	way.Release()
+	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+}
+
+// Names and addresses that are odd, and what is none at all.
+func TestOddNames(t *testing.T) {
+	t.Parallel()
+	addr := addrOf(t)
+	r := open(t, consul.Options{Address: addr})
+	expect(t, watching(t, r, "../x"), "an empty set", ids())
+	with := func(change func(*registry.Node)) registry.Node { n := node("a"); change(&n); return n }
+	for name, n := range map[string]registry.Node{
+		"an empty part":       with(func(n *registry.Node) { n.ID = "a//b" }),
+		"a point":             with(func(n *registry.Node) { n.ID = "a/./b" }),
+		"every address":       with(func(n *registry.Node) { n.Address = "0.0.0.0:80" }),
+		"every address, long": with(func(n *registry.Node) { n.Address = "[::]:80" }),
+	} {
+		if err := r.Register(t.Context(), n, 0); !errors.Is(err, registry.ErrInvalid) {
+			t.Errorf("%s gave %v, want ErrInvalid", name, err)
+		}
+		must(t, r.Deregister(t.Context(), n))
+	}
+	if err := r.Register(t.Context(), node("a"), -1); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("a negative ttl gave %v", err)
+	}
+	must(t, r.Deregister(t.Context(), registry.Node{ID: "../x", Service: "greeter"}))
+
+	var want []registry.Node
+	for i, address := range []string{"10.0.0.1:1", "[::1]:65535", "host.example:80", "host", "10.0.0.1:080", "memory-1", "h:http"} {
+		n := node(fmt.Sprint("n", i))
+		n.Address = address
+		n.Metadata = map[string]string{}
+		for k := range registry.MaxMetadata { // with its owner's it would be one more than Consul takes
+			n.Metadata[fmt.Sprint("k", k)] = strings.Repeat("v", 400+8*k)
+		}
+		must(t, r.Register(t.Context(), n, 0))
+		want = append(want, n)
+	}
+	sets := watching(t, r, "greeter")
+	got := expect(t, sets, "all nodes", func(s set) bool { return len(s.nodes) == len(want) })
+	for i, n := range got.nodes {
+		if !n.Equal(want[i]) {
+			t.Errorf("read\n%+v\nwant\n%+v", n, want[i])
+		}
+	}
+	// Consul does not tell names apart that are the same in lower case.
+	upper := node("upper")
+	upper.Service = "Greeter"
+	must(t, r.Register(t.Context(), upper, 0))
+	eventually(t, "it is found", func() bool { nodes, err := r.Get(t.Context(), "Greeter"); return err == nil && len(nodes) == 1 })
+	if nodes, err := r.Get(t.Context(), "greeter"); err != nil || len(nodes) != len(want) {
+		t.Errorf("Get gave %d nodes, %v", len(nodes), err)
+	}
+}
