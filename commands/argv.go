@@ -113,6 +113,8 @@ func (l *line) findCommand(root *command, args []string) (words []int) {
 		}
 		next := l.cmd.child(arg)
 		switch {
+		case next == nil && l.cmd.run != nil: // an argument, or a mistake that checkArgs tells of
+			return words
 		case next == nil && odd != "": // the word may well be its value
 			l.fail(unknownFlag(odd, l.path, l.cmd, root))
 			return words

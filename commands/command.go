@@ -67,6 +67,8 @@ func (c *command) checkArgs(l *line) error {
 	where := strings.Join(append([]string{"micro"}, l.path...), " ")
 	form := strings.TrimSpace(where + " " + c.args)
 	switch {
+	case c.max == 0 && n > 0 && len(c.sub) > 0:
+		return unknownCommand(l.path, l.args[0], c)
 	case n < c.min:
 		return usage("%s: %s", where, missing(c.args, n)).hint("usage", form).hint("more", where+" --help")
 	case c.max >= 0 && n > c.max:

@@ -97,6 +97,14 @@ func commandHelp(b *bytes.Buffer, c palette, path []string, cmd, root *command) 
 		form += " [FLAGS]"
 	}
 	fmt.Fprintf(b, "%s\n\n%s\n  %s\n", upper(cmd.short)+".", c.head("Usage"), form)
+	if len(cmd.sub) > 0 {
+		fmt.Fprintf(b, "\n%s\n", c.head("Commands below it"))
+		var pairs [][2]string
+		for _, s := range cmd.sub {
+			pairs = append(pairs, [2]string{strings.TrimSpace(where + " " + s.name + " " + s.args), s.short})
+		}
+		writePairs(b, pairs)
+	}
 	if len(cmd.examples) > 0 {
 		fmt.Fprintf(b, "\n%s\n", c.head("Examples"))
 		var pairs [][2]string

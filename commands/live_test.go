@@ -10,6 +10,8 @@ import (
 	"iter"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/commands"
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/registry"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
@@ -267,11 +270,12 @@ func TestTimeoutAndInterrupt(t *testing.T) {
 func TestRegistryServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	d, _, _ := w.deps(pipe, nil, "registry", "--address", ":0", "-o", "json")
+	state := t.TempDir()
+	d, _, _ := w.deps(pipe, map[string]string{"XDG_STATE_HOME": state}, "registry", "--address", ":0", "-o", "json")
 	l := start(t, d)
 	until(t, l.stdout, "}\n")
-	var v struct{ URL, Address string }
-	if err := json.Unmarshal([]byte(l.stdout.String()), &v); err != nil || !strings.HasPrefix(v.Address, "127.0.0.1:") {
+	var v struct{ URL, Address, Data string }
+	if err := json.Unmarshal([]byte(l.stdout.String()), &v); err != nil || !strings.HasPrefix(v.Address, "127.0.0.1:") || v.Data != filepath.Join(state, "micro", "registry") {
 		t.Fatalf("%v, %+v", err, v)
 	}
 	r, err := registryhttp.New(registryhttp.Options{URL: v.URL})
@@ -286,9 +290,13 @@ func TestRegistryServer(t *testing.T) {
 	if code := commands.Main(t.Context(), d); code != 0 || stdout.String() != "a-1\n" {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
-	got := w.run(t, pipe, nil, "registry", "--address", v.Address)
+	got := w.run(t, pipe, nil, "registry", "--memory", "--address", v.Address)
 	if got.code != 1 || !strings.HasPrefix(got.stderr, "error: "+v.Address+" is taken: another program listens there\n  any free port: micro registry --address 127.0.0.1:0") {
 		t.Errorf("a taken port: exit %d, %q", got.code, got.stderr)
+	}
+	got = w.run(t, pipe, nil, "registry", "--data", v.Data, "--address", ":0")
+	if got.code != 1 || !strings.Contains(got.stderr, "another registry server has it open\n  another folder: --data DIR") {
+		t.Errorf("a taken folder: exit %d, %q", got.code, got.stderr)
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
@@ -298,12 +306,97 @@ func TestRegistryServer(t *testing.T) {
 	}
 }
 
+// TestRegistryCommands changes what a server has by hand.
+func TestRegistryCommands(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serve := func() (*live, string) {
+		d, _, _ := w.deps(pipe, nil, "registry", "--address", ":0", "--memory", "--token-file", token, "-o", "name")
+		l := start(t, d)
+		until(t, l.stdout, "\n")
+		return l, strings.TrimSpace(l.stdout.String())
+	}
+	run := func(url, stdin string, args ...string) outcome {
+		t.Helper()
+		d, stdout, stderr := w.deps(pipe, nil, append(args, "--registry", url+"?token-file="+token)...)
+		d.Backends.Registries["http"] = registryhttp.Open
+		d.Stdin = strings.NewReader(stdin)
+		return outcome{commands.Main(t.Context(), d), stdout.String(), stderr.String()}
+	}
+	one, url := serve()
+	other, otherURL := serve()
+	d, _, _ := w.deps(pipe, nil, "registry", "watch", "-o", "name", "--registry", url+"?token-file="+token)
+	d.Backends.Registries["http"] = registryhttp.Open
+	watching := start(t, d)
+	d, _, _ = w.deps(tty, nil, "registry", "register", "testdata/node.json", "--registry", url+"?token-file="+token)
+	d.Backends.Registries["http"] = registryhttp.Open
+	holding := start(t, d)
+	until(t, watching.stdout, "db-1\n")
+	for _, step := range []struct {
+		url, stdin string
+		args       []string
+		code       int
+		want       string
+	}{
+		{url, "", []string{"registry", "get", "db", "-o", "name"}, 0, "db-1\n"},
+		{url, `{"id":"x-1","service":"x","address":"10.0.0.9:1"}`, []string{"registry", "register", "-", "--ttl", "1m", "-o", "name"}, 0, "x-1\n"},
+		{url, `[{"id":"x-1","service":"x","address":"10.0.0.9:2"},{"id":"db-1","service":"db","address":"10.0.0.9:1"}]`, []string{"registry", "import", "-", "-o", "name"}, 9, "x-1\ndb-1\n"},
+		{url, "", []string{"registry", "list", "-o", "name"}, 0, "db\nx\n"},
+		{otherURL, "(what export prints)", []string{"registry", "import", "-", "-o", "name"}, 0, "db-1\nx-1\n"},
+		{otherURL, "", []string{"registry", "export", "x", "-q", ".[].address"}, 0, "10.0.0.9:2\n"},
+		{url, "", []string{"registry", "deregister", "x-1", "-o", "name"}, 0, "x-1\n"},
+		{url, "", []string{"registry", "deregister", "x-1"}, 3, ""},
+		{url, "", []string{"registry", "prune", "--yes", "-o", "name"}, 0, "db-1\n"},
+		{strings.Replace(url, "http://", "http://u:s3cret@", 1), "", []string{"registry", "list"}, 2, ""},
+	} {
+		if strings.HasPrefix(step.stdin, "(") {
+			step.stdin = run(url, "", "registry", "export").stdout
+		}
+		got := run(step.url, step.stdin, step.args...)
+		if got.code != step.code || got.stdout != step.want || strings.Contains(got.stderr, "s3cret") {
+			t.Errorf("%q: exit %d, %q, %q; want %d, %q", step.args, got.code, got.stdout, got.stderr, step.code, step.want)
+		}
+	}
+	for name, l := range map[string]*live{"register": holding, "watch": watching, "one": one, "other": other} {
+		if code := l.stop(t); code != 0 && code != 130 {
+			t.Errorf("%s: exit %d, %q", name, code, l.stderr)
+		}
+	}
+}
+
+func TestRegistryServerRecovers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "registry.db"), []byte("a file of another program's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	got := w.run(t, pipe, nil, "registry", "--address", ":0", "--data", dir)
+	if got.code != 1 || !strings.Contains(got.stderr, "is damaged, or no registry's file") || !strings.Contains(got.stderr, "--recover") || got.stdout != "" {
+		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
+	}
+	d, _, _ := w.deps(pipe, nil, "registry", "--address", ":0", "--data", dir, "--recover", "-o", "name")
+	l := start(t, d)
+	until(t, l.stdout, "http://127.0.0.1:")
+	if code := l.stop(t); code != 0 || !strings.Contains(l.stderr.String(), "nodes that could be read: 0; the damaged file is "+dir) {
+		t.Errorf("--recover: exit %d, %q", code, l.stderr)
+	}
+}
+
 func TestRegistryServerRefuses(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"registry --address 0.0.0.0:0":            "is reached by other machines, and without a token whoever reaches it may register what he likes",
-		"registry --address nonsense":             `error: flag --address: "nonsense" is not HOST:PORT`,
+		"registry --memory --address 0.0.0.0:0":   "is reached by other machines, and without a token whoever reaches it may register what he likes",
+		"registry --memory --address nonsense":    `error: flag --address: "nonsense" is not HOST:PORT`,
 		"registry --ttl 1ms":                      "error: flag --ttl: 1ms is not a second or more",
+		"registry":                                "error: there is no folder to keep nodes in: HOME is not set\n  choose one: --data DIR",
+		"registry --memory --data /tmp":           "error: flags --data and --memory do not go together",
+		"registry --tls-cert x":                   "error: flags --tls-cert and --tls-key go together",
+		"registry --tls-cert /none --tls-key x":   "error: flags --tls-cert, --tls-key: open /none",
 		"registry --token-file /nowhere/to/found": "error: flag --token-file: ",
 	} {
 		got := newWorld(t).run(t, pipe, nil, strings.Fields(line)...)
@@ -362,5 +455,31 @@ func TestExplain(t *testing.T) {
 				t.Errorf("exit %d, want %d\n%s\nwant\n%s", code, c.code, text, c.want)
 			}
 		})
+	}
+}
+
+// TestRegistryServerTLS: who has no certificate is not let in, and who has one needs no token.
+func TestRegistryServerTLS(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ca, cert, key := testserver.Certificates(t)
+	d, _, _ := w.deps(pipe, nil, "registry", "--address", ":0", "--memory", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca, "-o", "name")
+	l := start(t, d)
+	until(t, l.stdout, "\n")
+	server := strings.TrimSpace(l.stdout.String())
+	for params, want := range map[string]string{
+		"?ca-file=" + ca + "&cert-file=" + cert + "&key-file=" + key: "",
+		"?ca-file=" + ca: "certificate required",
+		"":               "certificate signed by unknown authority",
+	} {
+		d, stdout, stderr := w.deps(pipe, nil, "registry", "list", "--registry", server+params)
+		d.Backends.Registries["https"] = registryhttp.Open
+		code := commands.Main(t.Context(), d)
+		if want == "" && code != 0 || want != "" && (code != 4 || !strings.Contains(stderr.String(), want)) {
+			t.Errorf("%s: exit %d, %q, %q", params, code, stdout, stderr)
+		}
+	}
+	if code := l.stop(t); code != 0 || !strings.HasPrefix(server, "https://") {
+		t.Errorf("%s: exit %d, %q", server, code, l.stderr)
 	}
 }

@@ -2,13 +2,19 @@ package commands
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,20 +31,42 @@ const registryAddress = "127.0.0.1:8000"
 func newRegistry() *command {
 	return &command{
 		name: "registry", group: "Serve", short: "run a registry server, for machines that multicast does not join", max: 0,
-		long: "The server keeps its nodes in memory, each for its lease. Services and commands use it with " +
-			"--registry http://HOST:PORT or MICRO_REGISTRY. It runs until Ctrl-C.",
+		long: "The server keeps its nodes in a folder, each for its lease: started anew it has them. Services and commands use it with " +
+			"--registry http://HOST:PORT or MICRO_REGISTRY. It runs until Ctrl-C. A browser shows the nodes, live, at its address.\n\n" +
+			"With --store the nodes stand in another registry, a cluster's, and the server keeps none: any number of copies may run. " +
+			"With --mdns-bridge the services that this machine finds by multicast show as well, to those who cannot hear it.\n\n" +
+			"Beyond loopback it asks for a token, which is in FILE or in MICRO_REGISTRY_TOKEN, or for certificates.",
 		examples: []string{
 			"micro registry",
-			"micro registry --address 127.0.0.1:0  # any free port",
-			"micro registry --address 10.0.0.4:8000 --token-file token  # for other machines",
+			"micro registry --address 127.0.0.1:0 --memory  # any free port, and nothing is kept",
+			"micro registry --address 10.0.0.4:8000 --token-file token --tls-cert cert.pem --tls-key key.pem  # for other machines",
+			"micro registry --store etcd://10.0.0.7,10.0.0.8,10.0.0.9  # the nodes stand in etcd; start as many as you like",
+			"micro registry list  # what is registered, in the registry that --registry names",
 		},
-		flags: []cli.Flag{
-			&cli.StringFlag{Name: "address", Usage: "listen on `HOST:PORT`; without HOST on loopback", Value: registryAddress},
-			&cli.DurationFlag{Name: "ttl", Usage: "the lease `D` of a node that asks for none", Value: 30 * time.Second},
-			&cli.StringFlag{Name: "token-file", Usage: "ask for the token that is in `FILE`"},
-			&cli.BoolFlag{Name: "insecure", Usage: "serve other machines without a token: whoever reaches the server may register what he likes"},
+		flags: registryFlags(),
+		exits: []exitCode{exitUnavailable},
+		run:   runRegistry,
+		sub: []*command{
+			newRegistryList(), newRegistryGet(), newRegistryWatch(), newRegistryRegister(), newRegistryDeregister(),
+			newRegistryExport(), newRegistryImport(), newRegistryPrune(),
 		},
-		run: runRegistry,
+	}
+}
+
+func registryFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "address", Usage: "listen on `HOST:PORT`; without HOST on loopback", Value: registryAddress},
+		&cli.DurationFlag{Name: "ttl", Usage: "the lease `D` of a node that asks for none", Value: 30 * time.Second},
+		&cli.StringFlag{Name: "data", Usage: "keep the nodes in the folder `DIR` (default: micro/registry in $XDG_STATE_HOME or ~/.local/state)"},
+		&cli.BoolFlag{Name: "memory", Usage: "keep the nodes in memory alone: started anew the server is empty"},
+		&cli.StringFlag{Name: "store", Usage: "keep the nodes in the registry `URL`, such as etcd://HOST,HOST, and none here"},
+		&cli.BoolFlag{Name: "mdns-bridge", Usage: "show what mDNS finds on this machine and its networks, too"},
+		&cli.BoolFlag{Name: "recover", Usage: "take what can be read of a damaged file of nodes, which is kept beside it"},
+		&cli.StringFlag{Name: "token-file", Usage: "ask for the token that is in `FILE` [$MICRO_REGISTRY_TOKEN]"},
+		&cli.StringFlag{Name: "tls-cert", Usage: "serve TLS with the certificate in `FILE`, PEM"},
+		&cli.StringFlag{Name: "tls-key", Usage: "and its key in `FILE`, PEM"},
+		&cli.StringFlag{Name: "tls-client-ca", Usage: "let in whoever has a certificate of the authorities in `FILE`, PEM, and nobody else"},
+		&cli.BoolFlag{Name: "insecure", Usage: "serve other machines without a token: whoever reaches the server may register what he likes"},
 	}
 }
 
@@ -46,15 +74,14 @@ func newRegistry() *command {
 type registryValue struct {
 	URL     string `json:"url"`
 	Address string `json:"address"`
+	Data    string `json:"data,omitempty"`  // the folder where nodes are kept
+	Store   string `json:"store,omitempty"` // or the registry
+	Nodes   int    `json:"nodes,omitempty"` // that were there
 }
 
 func runRegistry(ctx context.Context, in *invocation) error {
-	o := registryhttp.ServerOptions{TTL: in.flags.Duration("ttl"), Insecure: in.flags.Bool("insecure"), Logger: in.logger()}
-	if o.TTL < time.Second {
-		return usage("flag --ttl: %s is not a second or more", o.TTL)
-	}
-	var err error
-	if o.Token, err = readTokenFile(in.flags.String("token-file")); err != nil {
+	o, secure, err := registryOptions(in)
+	if err != nil {
 		return err
 	}
 	l, err := listenOn(ctx, in.flags.String("address"), "micro registry")
@@ -62,16 +89,23 @@ func runRegistry(ctx context.Context, in *invocation) error {
 		return err
 	}
 	address := l.Addr().String()
-	if !hostcheck.Loopback(address) && o.Token == "" && !o.Insecure {
+	if !hostcheck.Loopback(address) && o.Token == "" && !o.ClientCerts && !o.Insecure {
 		_ = l.Close() // nothing was accepted
 		return usage("%s is reached by other machines, and without a token whoever reaches it may register what he likes", address).
-			hint("with a token", "--token-file FILE").hint("without one", "--insecure")
+			hint("with a token", "--token-file FILE").hint("with certificates", "--tls-client-ca FILE").hint("without one", "--insecure")
 	}
-	s, err := registryhttp.NewServer(o)
+	if err := openBehind(ctx, in, &o); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	s, err := newRegistryServer(in, o)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	v := registryValue{URL: "http://" + address, Address: address}
+	v := registryValue{URL: "http://" + address, Address: address, Data: o.Data, Nodes: s.Health().Nodes, Store: redacted(in.flags.String("store"))}
+	if secure != nil {
+		v.URL = "https://" + address
+		l = tls.NewListener(l, secure)
+	}
 	err = in.print(ctx, result{value: v, names: []string{v.URL}, text: func(w io.Writer, c palette) error {
 		_, err := fmt.Fprintf(w, "registry on %s\n", c.bold(v.URL))
 		return err
@@ -79,11 +113,169 @@ func runRegistry(ctx context.Context, in *invocation) error {
 	if err != nil {
 		return errors.Join(err, l.Close(), s.Close())
 	}
-	if !hostcheck.Loopback(address) && o.Token == "" {
-		in.warn("warning: --insecure: whoever reaches %s may register what he likes", address)
+	in.tellRegistry(v, o, secure != nil)
+	return s.Serve(ctx, l)
+}
+
+// tellRegistry says what is to be known of a server that listens.
+func (in *invocation) tellRegistry(v registryValue, o registryhttp.ServerOptions, secure bool) {
+	switch open := !hostcheck.Loopback(v.Address); {
+	case open && o.Token == "" && !o.ClientCerts:
+		in.warn("warning: --insecure: whoever reaches %s may register what he likes", v.Address)
+	case open && !secure:
+		in.warn("warning: without --tls-cert the token crosses the network in the clear")
+	}
+	switch {
+	case v.Store != "":
+		in.note("nodes are kept in %s, which has %d", v.Store, v.Nodes)
+	case o.Data != "":
+		in.note("nodes are kept in %s, which has %d", o.Data, v.Nodes)
 	}
 	in.note("use it: export MICRO_REGISTRY=%s", v.URL)
-	return s.Serve(ctx, l)
+}
+
+// registryOptions reads the flags. secure is nil without TLS.
+func registryOptions(in *invocation) (o registryhttp.ServerOptions, secure *tls.Config, err error) {
+	o = registryhttp.ServerOptions{TTL: in.flags.Duration("ttl"), Insecure: in.flags.Bool("insecure"), Logger: in.logger()}
+	if o.TTL < time.Second {
+		return o, nil, usage("flag --ttl: %s is not a second or more", o.TTL)
+	}
+	if o.Token, err = readTokenFile(in.flags.String("token-file")); err != nil {
+		return o, nil, err
+	}
+	if o.Token == "" {
+		o.Token = strings.TrimSpace(in.env(envRegistryToken))
+	}
+	if secure, err = registryTLS(in.flags.String("tls-cert"), in.flags.String("tls-key"), in.flags.String("tls-client-ca")); err != nil {
+		return o, nil, err
+	}
+	o.ClientCerts = secure != nil && secure.ClientCAs != nil
+	o.Data, err = registryFolder(in)
+	return o, secure, err
+}
+
+// registryFolder is where the nodes are kept; empty is nowhere.
+func registryFolder(in *invocation) (string, error) {
+	dir, memory := in.flags.String("data"), in.flags.Bool("memory")
+	switch {
+	case in.flags.String("store") != "" && (dir != "" || memory || in.flags.Bool("recover")):
+		return "", usage("flag --store goes with none of --data, --memory and --recover: the nodes stand there")
+	case in.flags.String("store") != "":
+		return "", nil
+	case dir != "" && memory:
+		return "", usage("flags --data and --memory do not go together")
+	case memory && in.flags.Bool("recover"):
+		return "", usage("flags --recover and --memory do not go together")
+	case memory || dir != "":
+		return dir, nil
+	}
+	if state := in.env("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "micro", "registry"), nil
+	}
+	if local := in.env("LocalAppData"); runtime.GOOS == "windows" && local != "" {
+		return filepath.Join(local, "micro", "registry-server"), nil
+	}
+	if home := in.env("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "micro", "registry"), nil
+	}
+	return "", usage("there is no folder to keep nodes in: HOME is not set").hint("choose one", "--data DIR").hint("without one", "--memory")
+}
+
+// notBehind are registries that are this machine's, and so cannot stand behind a server.
+var notBehind = []string{"default", "local", "mdns", "memory"}
+
+// openBehind opens the registries that the flags name.
+func openBehind(ctx context.Context, in *invocation, o *registryhttp.ServerOptions) error {
+	if in.flags.Bool("mdns-bridge") {
+		const found = "mdns?scope=lan"
+		r, err := in.Backends.Registries.Open(ctx, found)
+		if err != nil {
+			return in.openFailed("registry", found, err)
+		}
+		in.onClose(r)
+		o.Bridge = r
+	}
+	name := in.flags.String("store")
+	if name == "" {
+		return nil
+	}
+	u, err := url.Parse(name)
+	if err != nil || u.Scheme == "" || slices.Contains(notBehind, u.Scheme) {
+		return usage("flag --store: %q: want the URL of a cluster's registry, such as etcd://HOST,HOST", redacted(name))
+	}
+	if o.Registry, err = in.Backends.Registries.Open(ctx, name); err != nil {
+		return in.openFailed("registry", name, err)
+	}
+	// It is not closed: that would withdraw the nodes, whose owners go to another copy. The hosts may stand in another order elsewhere.
+	o.RegistryName = u.Scheme + "://" + u.Path
+	return nil
+}
+
+// newRegistryServer makes the server, and says what to do about a folder that cannot be used.
+func newRegistryServer(in *invocation, o registryhttp.ServerOptions) (*registryhttp.Server, error) {
+	if in.flags.Bool("recover") {
+		if err := in.recoverRegistry(o); err != nil {
+			return nil, err
+		}
+	}
+	s, err := registryhttp.NewServer(o)
+	var damage *registryhttp.DamageError
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.As(err, &damage):
+		return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).
+			hint("take what can be read, and keep the file", "--recover").hint("begin anew elsewhere", "--data DIR")
+	case errors.Is(err, registryhttp.ErrLocked):
+		return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).hint("another folder", "--data DIR").hint("none", "--memory")
+	}
+	return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).hint("another folder", "--data DIR").hint("none", "--memory")
+}
+
+// recoverRegistry salvages a damaged file. Where there is nothing wrong with it, it is left as it is.
+func (in *invocation) recoverRegistry(o registryhttp.ServerOptions) error {
+	s, err := registryhttp.NewServer(o)
+	if err == nil {
+		in.warn("--recover: the file is whole, and stays as it is")
+		return s.Close()
+	}
+	var damage *registryhttp.DamageError
+	if !errors.As(err, &damage) {
+		return nil // what it is, is told when the server is made
+	}
+	n, kept, err := registryhttp.Salvage(o.Data)
+	if err != nil {
+		return fail(exitFailed, "--recover: %s", trimPackage(err.Error())).because(err)
+	}
+	in.warn("--recover: %s; nodes that could be read: %d; the damaged file is %s", trimPackage(damage.Error()), n, kept)
+	return nil
+}
+
+// registryTLS reads what a server needs for TLS; nil where no file is named.
+func registryTLS(cert, key, clients string) (*tls.Config, error) {
+	switch {
+	case cert == "" && key == "" && clients == "":
+		return nil, nil
+	case cert == "" || key == "":
+		return nil, usage("flags --tls-cert and --tls-key go together")
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, usage("flags --tls-cert, --tls-key: %s", err).because(err)
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if clients == "" {
+		return c, nil
+	}
+	pem, err := os.ReadFile(clients)
+	if err != nil {
+		return nil, usage("flag --tls-client-ca: %s", err).because(err)
+	}
+	c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !c.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, usage("flag --tls-client-ca: %s holds no certificate", clients)
+	}
+	return c, nil
 }
 
 // readTokenFile reads a token; the empty name is none.

@@ -15,6 +15,7 @@ const defaultTimeout = 5 * time.Second
 const (
 	envRegistry        = "MICRO_REGISTRY"
 	envRegistryAddress = "MICRO_REGISTRY_ADDRESS"
+	envRegistryToken   = "MICRO_REGISTRY_TOKEN" // of a registry server; no flag has it
 	envBroker          = "MICRO_BROKER"
 	envBrokerAddress   = "MICRO_BROKER_ADDRESS"
 	envTransport       = "MICRO_TRANSPORT"

@@ -166,3 +166,15 @@ type Openers = opener.Set[Registry]
 type Hoster interface {
 	Host() (host string, ok bool)
 }
+
+// Evictor is what a Registry offers that can take away a node of another owner, for operators. An owner that still runs may put it again. The
+// error wraps ErrConflict where the registry leaves that to the owner.
+type Evictor interface {
+	Evict(ctx context.Context, service, id string) error
+}
+
+// Placer is what a Registry offers that can register a node for nobody: it stays for its ttl, when the Registry is closed too, and gives way
+// to whoever registers its id.
+type Placer interface {
+	Place(ctx context.Context, n Node, ttl time.Duration) error
+}

@@ -2,6 +2,7 @@ package http
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/access"
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/registry"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
@@ -28,6 +30,9 @@ type Options struct {
 	Token string
 	// TokenFile is a file that holds the token, and is read once. Only one of the two may be set.
 	TokenFile string
+	// TLS is for https: the authorities that the server's certificate may be of, a certificate of one's own. Nil: the system's
+	// authorities. It is not for use with Client.
+	TLS *tls.Config
 	// Client makes the requests. Nil: one with the limits of this package, and no proxy. Of one that is given the
 	// Transport and the Jar are used, and not closed.
 	Client *stdhttp.Client
@@ -66,6 +71,13 @@ type Registry struct {
 	heard time.Time // when that was
 }
 
+var (
+	_ registry.Registry      = (*Registry)(nil)
+	_ registry.ChangeWatcher = (*Registry)(nil)
+	_ registry.Evictor       = (*Registry)(nil)
+	_ registry.Placer        = (*Registry)(nil)
+)
+
 // New makes a client. It asks the server nothing: one that is not there is the matter of the first request.
 func New(o Options) (*Registry, error) {
 	base, err := parseBase(o.URL)
@@ -100,7 +112,10 @@ func New(o Options) (*Registry, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Registry{o: o, base: base, host: base.Host, secret: random(minSecret / 2), client: newClient()}
+	if o.TLS != nil && (base.Scheme != "https" || o.Client != nil) {
+		return nil, fmt.Errorf("registry: %s: TLS is for https, and without a Client", base.Redacted())
+	}
+	r := &Registry{o: o, base: base, host: base.Host, secret: random(minSecret / 2), client: newClient(o.TLS)}
 	if o.Client == nil {
 		r.owned = true
 	} else {
@@ -111,15 +126,30 @@ func New(o Options) (*Registry, error) {
 	return r, nil
 }
 
-// Open makes a client for an http or https URL. Its parameter token-file names a file with the server's token.
+// EnvToken is the environment variable with the server's token, for Open.
+const EnvToken = "MICRO_REGISTRY_TOKEN"
+
+// Open makes a client for an http or https URL. Its parameter token-file names a file with the server's token, which is otherwise in the
+// environment variable MICRO_REGISTRY_TOKEN; ca-file, for https, the authorities that the server's certificate may be of; cert-file and
+// key-file a certificate for a server that asks for one.
 func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
-	params, err := opener.Params(u, "token-file")
+	params, err := opener.Params(u, access.ParamToken, access.ParamCA, access.ParamCert, access.ParamKey)
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
+	o := Options{TokenFile: params[access.ParamToken]}
+	if o.TokenFile == "" {
+		if o.Token, err = access.Token(nil, EnvToken); err != nil {
+			return nil, fmt.Errorf("registry: %w", err)
+		}
+	}
+	if o.TLS, err = access.TLS(params); err != nil {
+		return nil, fmt.Errorf("registry: %s: %w", u.Redacted(), err)
+	}
 	bare := *u
 	bare.RawQuery = ""
-	r, err := New(Options{URL: bare.String(), TokenFile: params["token-file"]})
+	o.URL = bare.String()
+	r, err := New(o)
 	if err != nil {
 		return nil, err // not a Registry that holds a nil *Registry
 	}
@@ -160,12 +190,13 @@ func readToken(name string) (string, error) {
 	return token, nil
 }
 
-func newClient() *stdhttp.Client {
+func newClient(secure *tls.Config) *stdhttp.Client {
 	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}
 	return &stdhttp.Client{
 		Transport: &stdhttp.Transport{
 			DialContext:            dialer.DialContext,
 			ForceAttemptHTTP2:      true,
+			TLSClientConfig:        secure.Clone(),
 			TLSHandshakeTimeout:    5 * time.Second,
 			ResponseHeaderTimeout:  10 * time.Second,
 			IdleConnTimeout:        50 * time.Second, // less than the server's
@@ -204,6 +235,32 @@ func (r *Registry) Deregister(ctx context.Context, n registry.Node) error {
 		return nil // no registry holds such a node
 	}
 	return r.keeper.deregister(ctx, n)
+}
+
+// Evict takes a node away, whoever owns it. A server without a token allows that on its own machine only.
+func (r *Registry) Evict(ctx context.Context, service, id string) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	ctx, stop := r.within(ctx)
+	defer stop()
+	_, err := r.ask(ctx, stdhttp.MethodDelete, nodePath(id), url.Values{"service": {service}, "force": {"true"}}, nil)
+	return r.orClosed(err)
+}
+
+// Place puts a node that is nobody's, as registry.Placer says. The server decides on the ttl within its bounds.
+func (r *Registry) Place(ctx context.Context, n registry.Node, ttl time.Duration) error {
+	if err := r.usable(ctx); err != nil {
+		return err
+	}
+	record, err := leases.Encode(n)
+	if err != nil {
+		return err
+	}
+	ctx, stop := r.within(ctx)
+	defer stop()
+	_, err = r.ask(ctx, stdhttp.MethodPut, nodePath(n.ID), url.Values{"ttl": {ttl.String()}, "owner": {nobody}}, record)
+	return r.orClosed(err)
 }
 
 // Get asks the server for a service's nodes.

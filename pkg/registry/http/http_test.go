@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	stdhttp "net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +18,12 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(childRole) != "" {
+		os.Exit(childMain())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // running is a server that can be stopped and started anew on the same address.
 type running struct {

@@ -35,7 +35,7 @@ func (r *Registry) request(ctx context.Context, method, path string, query url.V
 	if body != nil {
 		req.Header.Set("Content-Type", jsonType)
 	}
-	if method != stdhttp.MethodGet {
+	if method != stdhttp.MethodGet && query.Get("owner") != nobody {
 		req.Header.Set(leaseHeader, r.secret)
 	}
 	if r.o.Token != "" {

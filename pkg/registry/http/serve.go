@@ -2,11 +2,12 @@ package http
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	stdhttp "net/http"
+	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -27,14 +28,19 @@ const (
 	maxPause      = 2 * time.Second
 )
 
-// Serve answers on l, which may be a TLS listener, until ctx ends; it closes l and the server, and gives nil then. Beyond
-// loopback it refuses to serve without a token, unless told to by Insecure.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+// Serve answers on l, which may be a TLS listener, until ctx ends; it closes l and the server, and gives nil then, or the error of
+// Close. It also ends when the disk with the nodes failed, with an error. Beyond loopback it refuses to serve without a token, unless told to
+// by Insecure or ClientCerts.
+func (s *Server) Serve(ctx context.Context, l net.Listener) (err error) {
 	address := l.Addr().String()
-	defer s.Close()
-	if !hostcheck.Loopback(address) && s.o.Token == "" && !s.o.Insecure {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if !hostcheck.Loopback(address) && s.o.Token == "" && !s.o.ClientCerts && !s.o.Insecure {
 		_ = l.Close()
 		return fmt.Errorf("registry: %s is reached by other machines: give the server a token, or let it listen on 127.0.0.1", address)
+	}
+	s.open.Store(!hostcheck.Loopback(address))
+	if s.o.Bridge != nil {
+		s.bridging.Go(s.bridge)
 	}
 	server := &stdhttp.Server{
 		Handler:           s.guard(address),
@@ -51,15 +57,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	select {
 	case err := <-failed:
 		return fmt.Errorf("registry: serve %s: %w", address, err)
+	case <-s.held.Failed():
+		err = s.held.Err()
 	case <-ctx.Done():
 	}
 	s.end() // watches would keep Shutdown waiting
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
-	if err := server.Shutdown(stopping); err != nil {
-		return errors.Join(fmt.Errorf("registry: stop %s: %w", address, err), server.Close())
+	if late := server.Shutdown(stopping); late != nil {
+		return errors.Join(err, fmt.Errorf("registry: stop %s: %w", address, late), server.Close())
 	}
-	return nil
+	return err
 }
 
 // watch streams sets.
@@ -75,7 +83,11 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		return
 	}
 	defer s.leave()
-	lines := &lines{s: s, service: name, changes: r.URL.Query().Get("changes") == "true", news: s.nodes.Follow(name)}
+	lines, err := s.lines(name, r.URL.Query())
+	if err != nil {
+		s.fail(w, err)
+		return
+	}
 	defer lines.news.Stop()
 	w.Header().Set("Content-Type", linesType)
 	control := stdhttp.NewResponseController(w)
@@ -99,13 +111,15 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 			line = lines.beat()
 		case <-settled:
 			line = lines.beat()
+		case <-lines.resumed:
+			line, lines.resumed = lines.first, nil
 		case <-lines.news.News():
 			line, ok = lines.next()
 		}
 		if !ok {
 			continue
 		}
-		if err := send(w, control, line); err != nil {
+		if err := s.line(w, control, line); err != nil {
 			return // cut off: it did not read, or it has gone
 		}
 		if !s.pause(r.Context(), line) {
@@ -120,10 +134,37 @@ type lines struct {
 	service string
 	changes bool // only what changed, after the first line
 	news    *hub.Reader
+
+	// Of a watch that goes on after a revision: what has changed since, and a channel that is ready. Both nil otherwise, and later.
+	first   set
+	resumed chan struct{}
+}
+
+// lines begins a watch, where its client was if that is still known.
+func (s *Server) lines(service string, query url.Values) (*lines, error) {
+	l := &lines{s: s, service: service, changes: query.Get("changes") == "true"}
+	if asked := query.Get("revision"); asked != "" {
+		since, err := strconv.ParseUint(asked, 10, 64)
+		if err != nil || !l.changes || !validEpoch(query.Get("epoch")) {
+			return nil, status.New(status.InvalidArgument, "revision %.40q: want a line's revision, with its epoch, and changes=true", asked)
+		}
+		if query.Get("epoch") == s.epoch {
+			news, c, revision, ok := s.nodes.Resume(service, since)
+			l.news = news
+			if ok {
+				l.first = set{Epoch: s.epoch, Revision: revision, Starting: s.starting(), Put: c.Put, Gone: c.Gone}
+				l.resumed = make(chan struct{})
+				close(l.resumed)
+			}
+			return l, nil
+		}
+	}
+	l.news = s.nodes.Follow(service)
+	return l, nil
 }
 
 func (l *lines) beat() set {
-	return set{Epoch: l.s.epoch, Revision: l.s.nodes.Revision(), Starting: l.s.starting()}
+	return set{Epoch: l.s.epoch, Revision: l.news.Revision(), Starting: l.s.starting()}
 }
 
 // next gives the line for what is new, if anything is.
@@ -166,15 +207,12 @@ func (s *Server) pause(ctx context.Context, line set) bool {
 	}
 }
 
-func send(w stdhttp.ResponseWriter, control *stdhttp.ResponseController, line set) error {
-	data, err := json.Marshal(line)
-	if err != nil {
-		return err
-	}
+func (s *Server) line(w stdhttp.ResponseWriter, control *stdhttp.ResponseController, line set) error {
 	_ = control.SetWriteDeadline(time.Now().Add(lineTimeout)) // not every server has deadlines
-	if _, err := w.Write(append(data, '\n')); err != nil {
+	if _, err := w.Write(s.bodies.set(line)); err != nil {
 		return err
 	}
+	s.metrics.lines.Add(1)
 	return control.Flush()
 }
 

@@ -12,14 +12,15 @@ import (
 	"log/slog"
 	"mime"
 	stdhttp "net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/store"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
 	"github.com/cb02dfca/micro/pkg/status"
@@ -27,12 +28,27 @@ import (
 
 // ServerOptions of NewServer. The zero value is good for a server on loopback.
 type ServerOptions struct {
-	// Token, where it is set, must come with every request but /healthz.
+	// Token, where it is set, must come with every request but /healthz, /readyz and the page at /, which holds no node.
 	Token string
 	// AllowedHosts are names beside localhost under which a server on loopback may be called.
 	AllowedHosts []string
 	// Insecure lets Serve listen beyond loopback without a token: whoever reaches it may register anything.
 	Insecure bool
+	// ClientCerts says that the listener of Serve is a TLS listener that lets in whoever has a certificate of ours: that stands for
+	// a token.
+	ClientCerts bool
+
+	// Data is the folder where nodes are kept, so that the next server there has them. It is made where it is not there.
+	// Empty: in memory alone.
+	Data string
+	// Registry is another registry where the nodes are kept, as a cluster's: the server keeps none itself, and any number of servers
+	// may stand before the same one. It is not with Data. It is not closed: that would withdraw the nodes.
+	Registry registry.Registry
+	// RegistryName names it, without its secrets, the same in all servers that stand before it.
+	RegistryName string
+	// Bridge is a registry whose nodes show as well while Serve runs, such as mDNS's: those that no owner has registered here. It is not
+	// closed. Where clients are of other machines, nodes that listen on loopback are left out.
+	Bridge registry.Registry
 
 	TTL    time.Duration // of a node that is put without one; default 30 s
 	MinTTL time.Duration // a shorter ttl is raised to it; default 1 s
@@ -83,20 +99,24 @@ func (o ServerOptions) withDefaults() (ServerOptions, error) {
 		return o, errors.New("registry: a negative limit")
 	case strings.ContainsAny(o.Token, " \t\r\n"):
 		return o, errors.New("registry: the token holds white space")
+	case o.Registry != nil && (o.Data != "" || o.RegistryName == ""):
+		return o, errors.New("registry: a server before another registry has no Data, and needs its name")
 	}
 	return o, nil
 }
 
-// owner is who holds a node: the hash of a lease's secret.
+// owner is who holds a node: the hash of a lease's secret; zero for nobody.
 type owner [sha256.Size]byte
 
-// Server is the server of the HTTP registry. It is an [stdhttp.Handler]; Serve runs it with all limits. Its nodes live
-// in memory, as long as it is not closed.
+// Server is the server of the HTTP registry. It is an [stdhttp.Handler]; Serve runs it with all limits.
 type Server struct {
 	o       ServerOptions
-	table   *leases.Table[owner]
+	held    holder
 	nodes   *hub.Hub
 	epoch   string
+	bodies  bodies
+	metrics metrics
+	policy  func() string // of the page
 	started time.Time
 	token   [sha256.Size]byte
 	writes  *budget
@@ -108,17 +128,23 @@ type Server struct {
 	end    context.CancelFunc
 	mu     sync.Mutex
 	counts int // watches
+
+	bridging sync.WaitGroup
+	open     atomic.Bool // Serve listens beyond loopback
 }
 
-// NewServer makes a server. Close it.
+// NewServer makes a server. Close it. A file in Data that is damaged, or another program's, is refused with a *[DamageError].
 func NewServer(o ServerOptions) (*Server, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	table := leases.New[owner](leases.Limits{Nodes: o.MaxNodes, Service: o.MaxService})
+	held, err := newHolder(o)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
-		o: o, table: table, nodes: table.Nodes(), epoch: random(epochBytes), started: time.Now(),
+		o: o, held: held, nodes: held.Nodes(), epoch: held.Epoch(), started: time.Now(), bodies: bodies{count: held.Nodes().Len}, policy: sync.OnceValue(pagePolicy),
 		token: sha256.Sum256([]byte(o.Token)), writes: newBudget(o.MaxWrites, burstSeconds*o.MaxWrites), wrong: newBudget(authRate, authRate),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -132,10 +158,12 @@ func NewServer(o ServerOptions) (*Server, error) {
 	mux.HandleFunc("GET "+servicesPath+"/{name}", s.get)
 	mux.HandleFunc("GET "+watchPath, s.watch)
 	mux.HandleFunc("GET "+healthPath, s.health)
+	mux.HandleFunc("GET "+readyPath, s.ready)
+	mux.HandleFunc("GET "+metricsPath, s.metricsPage)
 	mux.HandleFunc("/", func(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.NotFound, "no %s %.100q here: see /v1/nodes, /v1/services, /v1/watch and /healthz", r.Method, r.URL.Path)
 	})
-	s.inner = s.admit(mux)
+	s.inner = s.metrics.counted(s.admit(mux))
 	s.outer = s.guard("127.0.0.1")
 	return s, nil
 }
@@ -149,11 +177,11 @@ func (s *Server) guard(address string) stdhttp.Handler {
 // AllowedHosts. [Server.Serve] knows its listener and checks accordingly.
 func (s *Server) ServeHTTP(w stdhttp.ResponseWriter, r *stdhttp.Request) { s.outer.ServeHTTP(w, r) }
 
-// Close ends the watches and drops all nodes. Requests after it get 503.
+// Close ends the watches, and drops all nodes but from Data. Requests after it get 503.
 func (s *Server) Close() error {
 	s.end()
-	s.table.Close()
-	return nil
+	s.bridging.Wait()
+	return s.held.Close()
 }
 
 // Health tells what /healthz does.
@@ -167,10 +195,14 @@ func (s *Server) Health() Health {
 	if s.starting() {
 		h.Status = "starting"
 	}
+	if state := s.held.State(); state != "" {
+		h.Status = state
+	}
 	return h
 }
 
-func (s *Server) starting() bool { return time.Since(s.started) < s.o.Grace }
+// starting reports whether owners are expected who have not come back: not where their nodes are there already.
+func (s *Server) starting() bool { return !s.held.Kept() && time.Since(s.started) < s.o.Grace }
 
 // admit asks for the token, and turns requests away once the server is closed.
 func (s *Server) admit(next stdhttp.Handler) stdhttp.Handler {
@@ -181,7 +213,17 @@ func (s *Server) admit(next stdhttp.Handler) stdhttp.Handler {
 			s.refuse(w, status.Unavailable, "the registry server stops")
 			return
 		}
-		if s.o.Token != "" && r.URL.Path != healthPath {
+		if wantsPage(r) {
+			s.page(w)
+			return
+		}
+		public := r.URL.Path == healthPath || r.URL.Path == readyPath
+		if !public && !s.nodes.Known() && r.URL.Path != metricsPath {
+			w.Header().Set("Retry-After", "1")
+			s.refuse(w, status.Unavailable, "the registry server has not reached its own registry %s yet", s.o.RegistryName)
+			return
+		}
+		if s.o.Token != "" && !public {
 			given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 			sum := sha256.Sum256([]byte(given))
 			if s.barred(r) || !ok || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
@@ -204,23 +246,35 @@ func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		return
 	}
 	secret, made := r.Header.Get(leaseHeader), ""
-	if secret == "" {
+	free := r.URL.Query().Get("owner") == nobody
+	if free && secret != "" {
+		s.refuse(w, status.InvalidArgument, "owner=%s goes without %s", nobody, leaseHeader)
+		return
+	}
+	if secret == "" && !free {
 		made = random(minSecret / 2)
 		secret = made
 	}
-	n, err := s.body(w, r)
+	n, sent, err := s.body(w, r)
 	if err != nil {
 		s.fail(w, err)
 		return
 	}
-	if !validSecret(secret) {
+	if !free && !validSecret(secret) {
 		s.refuse(w, status.InvalidArgument, "%s: want %d to %d hexadecimal digits", leaseHeader, minSecret, maxSecret)
 		return
 	}
+	var by owner
+	if !free {
+		by = sha256.Sum256([]byte(secret))
+	}
 	_, renewal := s.nodes.Lookup(n.ID)
-	if err := s.table.Register(sha256.Sum256([]byte(secret)), n, ttl); err != nil {
+	if err := s.held.Register(r.Context(), by, n, ttl); err != nil {
 		s.fail(w, err)
 		return
+	}
+	if sent != nil {
+		s.bodies.note(n, sent)
 	}
 	code := stdhttp.StatusCreated
 	if renewal {
@@ -229,26 +283,29 @@ func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 	s.answer(w, code, lease{Epoch: s.epoch, Revision: s.nodes.Revision(), TTL: ttl.String(), Lease: made})
 }
 
-// body reads the node of a registration.
-func (s *Server) body(w stdhttp.ResponseWriter, r *stdhttp.Request) (registry.Node, error) {
+// body reads the node of a registration. It gives the body too, unless that was put under this id before: a renewal is not read again.
+func (s *Server) body(w stdhttp.ResponseWriter, r *stdhttp.Request) (registry.Node, []byte, error) {
 	data, err := readAll(stdhttp.MaxBytesReader(w, r.Body, registry.MaxRecord+1), registry.MaxRecord)
 	var long *stdhttp.MaxBytesError
 	switch {
 	case errors.As(err, &long) || errors.Is(err, errTooLong):
-		return registry.Node{}, status.New(status.TooLarge, "the record has over %d bytes", registry.MaxRecord)
+		return registry.Node{}, nil, status.New(status.TooLarge, "the record has over %d bytes", registry.MaxRecord)
 	case err != nil:
-		return registry.Node{}, status.Wrap(err, status.InvalidArgument, "the body did not come whole")
+		return registry.Node{}, nil, status.Wrap(err, status.InvalidArgument, "the body did not come whole")
+	}
+	id := r.PathValue("id")
+	if n, ok := s.bodies.sent(id, data); ok {
+		return n, nil, nil
 	}
 	n, err := decodeNode(data)
 	if err != nil {
-		return registry.Node{}, err
+		return registry.Node{}, nil, err
 	}
-	id := r.PathValue("id")
 	if n.ID != "" && n.ID != id {
-		return registry.Node{}, fmt.Errorf("%w: the path names the node %.300q, the body %.300q", registry.ErrInvalid, id, n.ID)
+		return registry.Node{}, nil, fmt.Errorf("%w: the path names the node %.300q, the body %.300q", registry.ErrInvalid, id, n.ID)
 	}
 	n.ID = id
-	return n, nil
+	return n, data, nil
 }
 
 // ttl gives the ttl of a lease for the one that was asked for.
@@ -268,10 +325,28 @@ func (s *Server) remove(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 	if n, ok := s.nodes.Lookup(id); ok && service == "" {
 		service = n.Service
 	}
-	if err := s.table.Deregister(sha256.Sum256([]byte(r.Header.Get(leaseHeader))), service, id); err != nil {
+	if r.URL.Query().Get("force") == "true" {
+		s.evict(w, r, service, id)
+		return
+	}
+	if err := s.held.Deregister(r.Context(), sha256.Sum256([]byte(r.Header.Get(leaseHeader))), service, id); err != nil {
 		s.fail(w, err)
 		return
 	}
+	w.WriteHeader(stdhttp.StatusNoContent)
+}
+
+// evict takes a node away, whoever owns it. That is for who holds the token, and without one for this machine's users.
+func (s *Server) evict(w stdhttp.ResponseWriter, r *stdhttp.Request, service, id string) {
+	if s.o.Token == "" && s.open.Load() && !s.o.ClientCerts {
+		s.refuse(w, status.PermissionDenied, "a server without a token takes away no other owner's node")
+		return
+	}
+	if err := s.held.Evict(r.Context(), service, id); err != nil {
+		s.fail(w, err)
+		return
+	}
+	s.o.Logger.Info("registry server took a node away that its owner did not", "node", id, "service", service)
 	w.WriteHeader(stdhttp.StatusNoContent)
 }
 
@@ -281,7 +356,10 @@ func (s *Server) release(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.InvalidArgument, "%s: want %d to %d hexadecimal digits", leaseHeader, minSecret, maxSecret)
 		return
 	}
-	s.table.Release(sha256.Sum256([]byte(secret)))
+	if err := s.held.Release(r.Context(), sha256.Sum256([]byte(secret))); err != nil {
+		s.fail(w, err)
+		return
+	}
 	w.WriteHeader(stdhttp.StatusNoContent)
 }
 
@@ -295,7 +373,7 @@ func (s *Server) node(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 }
 
 func (s *Server) list(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
-	s.answer(w, stdhttp.StatusOK, s.set(""))
+	s.send(w, s.bodies.all(s))
 }
 
 func (s *Server) get(w stdhttp.ResponseWriter, r *stdhttp.Request) {
@@ -305,7 +383,7 @@ func (s *Server) get(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.NotFound, "no node of the service %.300q", name)
 		return
 	}
-	s.answer(w, stdhttp.StatusOK, found)
+	s.send(w, s.bodies.set(found))
 }
 
 func (s *Server) set(service string) set {
@@ -314,22 +392,7 @@ func (s *Server) set(service string) set {
 }
 
 func (s *Server) services(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
-	nodes, revision := s.nodes.Snapshot("")
-	out := services{Epoch: s.epoch, Revision: revision, Starting: s.starting(), Services: []service{}}
-	for _, n := range nodes { // sorted by service
-		if last := len(out.Services) - 1; last < 0 || out.Services[last].Name != n.Service {
-			out.Services = append(out.Services, service{Name: n.Service, Versions: []string{}})
-		}
-		at := &out.Services[len(out.Services)-1]
-		at.Nodes++
-		if !slices.Contains(at.Versions, n.Version) {
-			at.Versions = append(at.Versions, n.Version)
-		}
-	}
-	for _, at := range out.Services {
-		slices.Sort(at.Versions)
-	}
-	s.answer(w, stdhttp.StatusOK, out)
+	s.send(w, s.bodies.services(s))
 }
 
 func (s *Server) health(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
@@ -347,12 +410,26 @@ func (s *Server) answer(w stdhttp.ResponseWriter, code int, v any) {
 	_, _ = w.Write(append(body, '\n')) // a client that has gone needs no answer
 }
 
+// send answers with a body of bodies.
+func (s *Server) send(w stdhttp.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // a client that has gone needs no answer
+}
+
 // fail answers with an error of the table or of a request.
 func (s *Server) fail(w stdhttp.ResponseWriter, err error) {
 	var full *leases.FullError
 	var stated *status.Error
 	var taken *leases.ConflictError
+	var noRoom *store.FullError
+	var broken *store.FailedError
 	switch {
+	case errors.As(err, &noRoom):
+		w.Header().Set("Retry-After", "1")
+		s.refuse(w, status.ResourceExhausted, "the registry server's disk is full: it takes no new registrations, and renews those that it has")
+	case errors.As(err, &broken):
+		s.refuse(w, status.Unavailable, "the registry server's disk failed, and it stops")
 	case errors.As(err, &stated):
 		s.refuse(w, stated.Code, "%s", stated.Detail)
 	case errors.As(err, &taken):
@@ -367,6 +444,10 @@ func (s *Server) fail(w stdhttp.ResponseWriter, err error) {
 		s.refuse(w, status.InvalidArgument, "%s", err)
 	case errors.Is(err, registry.ErrClosed):
 		s.refuse(w, status.Unavailable, "the registry server stops")
+	case errors.Is(err, registry.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		s.refuse(w, status.Unavailable, "%s", err)
+	case errors.Is(err, registry.ErrConflict):
+		s.refuse(w, status.AlreadyExists, "%s", err)
 	default:
 		s.refuse(w, status.Internal, "%s", err)
 	}

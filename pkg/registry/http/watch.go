@@ -11,6 +11,7 @@ import (
 	stdhttp "net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -56,9 +57,11 @@ type watch struct {
 	service string
 	set     *hub.Hub
 
-	epoch string
-	kept  map[string]registry.Node // of an epoch before, not seen in this one yet
-	wait  time.Duration
+	// Where the set stands: a watch that is made anew goes on from there.
+	epoch    string
+	revision uint64
+	kept     map[string]registry.Node // of an epoch before, not seen in this one yet
+	wait     time.Duration
 }
 
 func (w *watch) run(ctx context.Context) {
@@ -88,6 +91,10 @@ func (w *watch) stream(ctx context.Context) error {
 	query := url.Values{"changes": {"true"}}
 	if w.service != "" {
 		query.Set("service", w.service)
+	}
+	if w.epoch != "" {
+		query.Set("epoch", w.epoch)
+		query.Set("revision", strconv.FormatUint(w.revision, 10))
 	}
 	req, err := w.r.request(ctx, stdhttp.MethodGet, watchPath, query, nil)
 	if err != nil {
@@ -120,17 +127,20 @@ func (w *watch) stream(ctx context.Context) error {
 		}
 		silent.Reset(watchDead)
 		w.r.hear(s.Epoch)
-		if s.Nodes == nil && !known {
+		if s.Nodes == nil && !known && s.Epoch != w.epoch {
 			return w.r.unavailable(errNoAnswer)
 		}
-		known = true
 		w.take(s)
+		if !known { // the set, or what changed in it since the last watch
+			known = true
+			w.set.Mend()
+		}
 	}
 }
 
 // take puts what a line says into the set.
 func (w *watch) take(s set) {
-	w.wait = 0
+	w.wait, w.revision = 0, s.Revision
 	if s.Nodes != nil {
 		w.set.Replace(w.join(s, w.r.proper(s, *s.Nodes, w.service)))
 		return

@@ -18,8 +18,11 @@ const (
 	servicesPath = "/v1/services"
 	watchPath    = "/v1/watch"
 	healthPath   = "/healthz"
+	readyPath    = "/readyz"
+	metricsPath  = "/metrics"
 
 	leaseHeader = "Micro-Lease"
+	nobody      = "none" // owner=none
 	jsonType    = "application/json"
 	linesType   = "application/jsonl"
 	errorID     = "micro.registry"
@@ -56,26 +59,14 @@ type lease struct {
 
 // Health is the answer of /healthz.
 type Health struct {
-	Status   string `json:"status"` // "ok", or "starting": owners are expected to put their nodes again
+	// Status is "ok"; "starting": owners are expected to put their nodes again; "full": the disk has no room, and no new nodes are taken;
+	// "failed": the disk failed, and the server stops; "away": the registry behind the server is, and what was known of it is served.
+	Status   string `json:"status"`
 	Epoch    string `json:"epoch"`
 	Revision uint64 `json:"revision"`
 	Nodes    int    `json:"nodes"`
 	Watches  int    `json:"watches"`
 	Uptime   string `json:"uptime"` // a Go duration
-}
-
-// service is an entry of /v1/services.
-type service struct {
-	Name     string   `json:"name"`
-	Nodes    int      `json:"nodes"`
-	Versions []string `json:"versions"`
-}
-
-type services struct {
-	Epoch    string    `json:"epoch"`
-	Revision uint64    `json:"revision"`
-	Starting bool      `json:"starting,omitempty"`
-	Services []service `json:"services"`
 }
 
 var errNoAnswer = errors.New("the answer is none of a registry server")

@@ -18,6 +18,7 @@
 //	h.WatchChanges(ctx, service) // as registry.ChangeWatcher says
 //	h.Snapshot(service)         // as Get or List, with the number of changes that led to it
 //	h.Follow(service)           // a Reader: a watch for a caller with a select statement of its own
+//	h.Resume(service, revision) // the same for who has the set of a revision, where h.Remembering(n) knows what came after it
 //	h.Close()                   // ends the watches
 //
 // A hub keeps one node for each id. It copies the nodes that it takes, unless it is Sharing; those it gives share their maps and are only read.
@@ -51,6 +52,16 @@ type Hub struct {
 	revision uint64
 	closed   bool
 	sharing  bool
+
+	past     []event // the last changes, a ring of at most remember
+	next     int     // the place of the next one, where the ring is full
+	remember int
+}
+
+// event is a change of the past.
+type event struct {
+	revision uint64
+	key
 }
 
 // New makes a hub whose set is known and empty.
@@ -69,6 +80,12 @@ func NewPending() *Hub {
 // more.
 func (h *Hub) Sharing() *Hub {
 	h.sharing = true
+	return h
+}
+
+// Remembering makes the hub, before it is used, keep the names of its last n changes for Resume, and count revisions from first.
+func (h *Hub) Remembering(n int, first uint64) *Hub {
+	h.remember, h.revision = n, first
 	return h
 }
 
@@ -196,6 +213,13 @@ func (h *Hub) Revision() uint64 {
 	return h.revision
 }
 
+// Known reports whether the set is known, or was once.
+func (h *Hub) Known() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.known
+}
+
 // Len is how many nodes there are.
 func (h *Hub) Len() int {
 	h.mu.Lock()
@@ -257,11 +281,43 @@ func (h *Hub) drop(id string) bool {
 // changed notes that a node of a service came, went or is another now.
 func (h *Hub) changed(service, id string) {
 	h.revision++
+	h.note(event{h.revision, key{service, id}})
 	for _, name := range [...]string{service, ""} {
 		v := h.view(name)
 		v.note(key{service, id}, h.size(v))
 		h.prune(v)
 	}
+}
+
+// note keeps the name of a change.
+func (h *Hub) note(e event) {
+	switch {
+	case h.remember == 0:
+	case len(h.past) < h.remember:
+		h.past = append(h.past, e)
+	default:
+		h.past[h.next] = e
+		h.next = (h.next + 1) % len(h.past)
+	}
+}
+
+// after gives what changed of a service, or of all, after a revision, in order and each once; false where that is not known.
+func (h *Hub) after(service string, revision uint64) ([]key, bool) {
+	oldest := h.revision // before the first that is known
+	if len(h.past) > 0 {
+		oldest = h.past[h.next].revision - 1 // next is 0 where the ring is not full
+	}
+	if revision < oldest || revision > h.revision {
+		return nil, false
+	}
+	keys := []key{}
+	for i := range h.past {
+		e := h.past[(h.next+i)%len(h.past)]
+		if e.revision > revision && (service == "" || e.service == service) {
+			keys = append(keys, e.key)
+		}
+	}
+	return sorted(keys), true
 }
 
 // view gives the view of a service, or of all.

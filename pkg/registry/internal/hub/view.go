@@ -59,12 +59,16 @@ func (v *view) since(at uint64) ([]key, bool) {
 	if at < v.begin {
 		return nil, false
 	}
-	keys := slices.Clone(v.log[at-v.begin:])
+	return sorted(slices.Clone(v.log[at-v.begin:])), true
+}
+
+// sorted sorts keys where they are, and leaves each once.
+func sorted(keys []key) []key {
 	if len(keys) > 1 {
 		sort.Slice(keys, func(i, j int) bool { return keys[i].before(keys[j]) })
 		keys = slices.Compact(keys)
 	}
-	return keys, true
+	return keys
 }
 
 // at gives the node that stands under a key, nil where none does.
@@ -81,6 +85,11 @@ func (v *view) change(h *Hub, at uint64) registry.Change {
 	if !ok {
 		return registry.Change{Reset: true, Put: v.snapshot(h)}
 	}
+	return v.told(h, keys)
+}
+
+// told gives what became of nodes that changed.
+func (v *view) told(h *Hub, keys []key) registry.Change {
 	var c registry.Change
 	for _, k := range keys {
 		switch n := h.at(k); {

@@ -69,12 +69,36 @@ type Reader struct {
 	begun  bool   // a set was taken
 	failed bool   // the hub's error was taken
 	at     uint64 // the changes up to here were taken
+	// revision is the hub's as of then.
+	revision uint64
 }
 
 // Follow begins a watch of a service, or of all for the empty name. Stop ends it.
 func (h *Hub) Follow(service string) *Reader {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.follow(service)
+}
+
+// Resume is Follow for who has the set as it was at a revision: c is what changed since then, and the Reader goes on after that. It gives
+// false, and a Reader that begins with the whole set, where the hub does not remember that revision.
+func (h *Hub) Resume(service string, since uint64) (r *Reader, c registry.Change, revision uint64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r = h.follow(service)
+	if !h.known || h.err != nil {
+		return r, c, 0, false
+	}
+	keys, ok := h.after(service, since)
+	if !ok {
+		return r, c, 0, false
+	}
+	r.begun, r.at, r.revision = true, r.view.end(), h.revision
+	return r, r.view.told(h, keys), h.revision, true
+}
+
+// follow is called with the lock held.
+func (h *Hub) follow(service string) *Reader {
 	r := &Reader{hub: h, view: h.view(service), wake: make(chan struct{}, 1)}
 	if r.view.readers == nil {
 		r.view.readers = map[*Reader]struct{}{}
@@ -94,6 +118,16 @@ func (r *Reader) Stop() {
 
 // News has an element whenever there may be something to take, and one at once. It is never closed.
 func (r *Reader) News() <-chan struct{} { return r.wake }
+
+// Revision gives the last revision of the hub whose set is the one that was taken: what Resume may be asked for.
+func (r *Reader) Revision() uint64 {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	if r.begun && !r.failed && r.at == r.view.end() {
+		r.revision = r.hub.revision
+	}
+	return r.revision
+}
 
 // Set gives the set with the hub's revision, if it is another than the one that was taken, or the hub's error, once. The
 // slice is shared, and only read.
@@ -128,7 +162,7 @@ func (r *Reader) take(read func(at uint64, whole bool)) (revision uint64, ok boo
 		return h.revision, first, h.err
 	case h.known && (whole || r.at != r.view.end()):
 		read(r.at, whole)
-		r.begun, r.failed, r.at = true, false, r.view.end()
+		r.begun, r.failed, r.at, r.revision = true, false, r.view.end(), h.revision
 		return h.revision, true, nil
 	}
 	return 0, false, nil
