@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"internal/callctx":    {},
 	"internal/hostcheck":  {"pkg/status"},
 	"internal/jsonfield":  {},
+	"internal/natsconn":   {"internal/access", "internal/opener", "pkg/status"},
 	"internal/opener":     {},
 	"internal/suggest":    {},
 	"internal/terminal":   {},
@@ -108,7 +109,7 @@ func backendMayImport(from, to string) bool {
 		return false
 	}
 	parent := "pkg/" + parts[1]
-	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx"}
+	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/natsconn"}
 	if strings.HasPrefix(to, parent+"/internal/") || driver(to) == driver(from) {
 		return true
 	}
@@ -152,7 +153,7 @@ func TestCoreIsLight(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dep := range strings.Fields(string(out)) {
-		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org", "go.etcd.io", "go.uber.org", "google.golang.org/grpc", "github.com/coder/websocket", "github.com/go-zookeeper"} {
+		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org", "go.etcd.io", "go.uber.org", "google.golang.org/grpc", "github.com/coder/websocket", "github.com/go-zookeeper", "github.com/nats-io"} {
 			if strings.HasPrefix(dep, heavy) {
 				t.Errorf("pkg/micro links %s", dep)
 			}

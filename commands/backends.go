@@ -8,6 +8,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
 	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
+	brokernats "github.com/cb02dfca/micro/pkg/broker/nats"
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/codec/bson"
 	"github.com/cb02dfca/micro/pkg/codec/bsonrpc"
@@ -26,10 +27,12 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry/local"
 	"github.com/cb02dfca/micro/pkg/registry/mdns"
 	registrymemory "github.com/cb02dfca/micro/pkg/registry/memory"
+	registrynats "github.com/cb02dfca/micro/pkg/registry/nats"
 	"github.com/cb02dfca/micro/pkg/registry/zookeeper"
 	"github.com/cb02dfca/micro/pkg/transport"
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 	transportmemory "github.com/cb02dfca/micro/pkg/transport/memory"
+	transportnats "github.com/cb02dfca/micro/pkg/transport/nats"
 	"github.com/cb02dfca/micro/pkg/transport/websocket"
 )
 
@@ -56,6 +59,7 @@ func DefaultBackends() Backends {
 			"consul":    consul.Open,
 			"etcd":      etcd.Open,
 			"zookeeper": zookeeper.Open,
+			"nats":      registrynats.Open,
 			"http":      registryhttp.Open,
 			"https":     registryhttp.Open,
 		},
@@ -64,12 +68,13 @@ func DefaultBackends() Backends {
 			"memory": transportmemory.Open,
 			"ws":     websocket.Open,
 			"wss":    websocket.Open,
+			"nats":   transportnats.Open,
 		},
 		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict(), vom.New(),
 			jsonrpc.New(json.Strict()), protorpc.New(proto.New()), bsonrpc.New(bson.Strict())},
 		Forms: codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New(), jsonrpc.New(json.New()), bsonrpc.New(bson.New())},
 		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
-			return broker.Openers{"memory": brokermemory.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
+			return broker.Openers{"memory": brokermemory.Open, "nats": brokernats.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
 				r, err := reg(ctx)
 				if err != nil {
 					return nil, fmt.Errorf("broker http: %w", err)

@@ -90,7 +90,7 @@ func readCallOptions(in *invocation) (callOptions, error) {
 		return o, usage("%q is not SERVICE/ENDPOINT", in.args[0])
 	case o.address != "" && (o.node != "" || o.version != "" || o.all):
 		return o, usage("flag --address names the node already: it goes with none of --node, --version and --all")
-	case o.address != "" && !isHostPort(afterScheme(o.address)):
+	case o.address != "" && in.dialsHosts(o.address) && !isHostPort(afterScheme(o.address)):
 		return o, usage("flag --address: %q is not HOST:PORT", o.address)
 	case o.all && o.node != "":
 		return o, usage("flags --all and --node do not go together")

@@ -79,6 +79,16 @@ func afterScheme(address string) string {
 	return address
 }
 
+// dialsHosts reports whether an address is dialled as a host and a port: over NATS it is a subject.
+func (in *invocation) dialsHosts(address string) bool {
+	scheme, _, named := strings.Cut(address, "://")
+	if !named {
+		scheme, _, _ = strings.Cut(or(in.settings.transport, "http"), "?")
+		scheme, _, _ = strings.Cut(scheme, ":")
+	}
+	return scheme != "nats"
+}
+
 // openBroker gives the broker. The registry that it stands on is opened when it asks for it.
 func (in *invocation) openBroker(ctx context.Context) (broker.Broker, error) {
 	if in.br != nil {

@@ -38,7 +38,7 @@ type Node struct {
 // Metadata keys that the framework gives a meaning to.
 const (
 	MetaProtocol  = "protocol"  // "mucp": HTTP as go-micro speaks it; "grpc"
-	MetaTransport = "transport" // the transport's scheme: "http", "memory"
+	MetaTransport = "transport" // the transport's scheme: "http", "nats"
 	MetaUpgrade   = "upgrade"   // "micro": the node takes the Upgrade to frames
 	MetaBroker    = "broker"    // "http": a subscriber of the HTTP broker, whose topic is under MetaTopic
 	MetaTopic     = "topic"     // the topic that a subscriber's node takes

@@ -23,6 +23,8 @@ type Harness struct {
 	// New sets up a system without subscribers and gives a function that opens brokers on it. All that it opens is
 	// closed by cleanups of t at the latest; the suite closes brokers too, also twice.
 	New func(t *testing.T) (open func() broker.Broker)
+	// Server starts a server that the test alone has, for backends that stand on one; nil for others.
+	Server func(t *testing.T) Server
 	// Can tells what the backend can do. The suite skips what it cannot.
 	Can Capabilities
 }
@@ -41,6 +43,13 @@ type Capabilities struct {
 	Parallel bool
 	// Several: brokers that were opened on one system reach each other's subscribers.
 	Several bool
+	// Keeps: the server has a message until each queue has acknowledged it, while the queue has no members and over its own
+	// restart. What it has confirmed is not lost.
+	Keeps bool
+	// Redelivers: what a handler does not acknowledge is delivered again, after at most a second or two.
+	Redelivers bool
+	// Tries is after how many deliveries a message becomes a dead letter (see broker.DeadTopic): 4 at least. 0 is never.
+	Tries int
 }
 
 // Run runs the suite. It calls t.Parallel in its tests, so a test that leaks shows in the first, which runs alone.
@@ -58,7 +67,7 @@ func Run(t *testing.T, h Harness) {
 		{"nobody listens", true, testNobody},
 		{"invalid", true, testInvalid},
 		{"context", true, testContext},
-		{"not repeated", true, testNotRepeated},
+		{"not repeated", !h.Can.Redelivers, testNotRepeated},
 		{"close subscription", true, testCloseSubscription},
 		{"close broker", true, testCloseBroker},
 		{"concurrent use", true, testConcurrent},
@@ -85,6 +94,10 @@ func Run(t *testing.T, h Harness) {
 		{"several messages, slow handlers", h.Can.Report && h.Can.Parallel, testSlowHandlers},
 		{"several messages, refusing member", h.Can.Report && h.Can.Reroute && h.Can.Status, testSomeRefused},
 		{"several messages, closed in the midst", h.Can.Report, testClosedInTheMidst},
+		{"kept for a queue", h.Can.Keeps, testKeeps},
+		{"delivered again", h.Can.Redelivers, testRedelivered},
+		{"handed over", h.Can.Redelivers && h.Can.Several, testHandedOver},
+		{"dead letters", h.Can.Tries > 0, testDead},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,6 +107,30 @@ func Run(t *testing.T, h Harness) {
 			t.Parallel()
 			open := h.New(t)
 			test.run(t, &system{can: h.Can, open: open, Broker: open()})
+		})
+	}
+	if h.Server != nil {
+		runServer(t, h)
+	}
+}
+
+// runServer runs the tests that kill the server.
+func runServer(t *testing.T, h Harness) {
+	for _, test := range []struct {
+		name string
+		need bool
+		run  func(t *testing.T, s Server)
+	}{
+		{"server away", true, testServerAway},
+		{"server killed", true, func(t *testing.T, s Server) { testServerKilled(t, s, h.Can.Keeps) }},
+		{"server killed, messages kept", h.Can.Keeps, testServerKeeps},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if !test.need {
+				t.Skip("the backend cannot")
+			}
+			t.Parallel()
+			test.run(t, h.Server(t))
 		})
 	}
 }

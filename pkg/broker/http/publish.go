@@ -10,6 +10,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/broker/internal/delivery"
+	"github.com/cb02dfca/micro/pkg/broker/internal/envelope"
 	"github.com/cb02dfca/micro/pkg/registry"
 )
 
@@ -117,35 +118,28 @@ func (p *publication) encoded(first, end int) []segment {
 func (p *publication) post(ctx context.Context, n registry.Node, first, end int) []delivery.Outcome {
 	outs := make([]delivery.Outcome, end-first)
 	for i := first; i < end; i++ {
-		body, err := p.envelope(i)
-		switch {
-		case err != nil:
-			outs[i-first] = unreached(n, err)
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			outs[i-first] = unreached(n, context.Cause(ctx))
-		default:
-			outs[i-first] = p.b.send(ctx, n, body, p.posting)
+			continue
 		}
+		outs[i-first] = p.b.send(ctx, n, p.envelope(i), p.posting)
 	}
 	return outs
 }
 
 // envelope gives message i as it is posted; it is encoded once.
-func (p *publication) envelope(i int) ([]byte, error) {
+func (p *publication) envelope(i int) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	body, ok := p.envelopes[i]
 	if !ok {
-		var err error
-		if body, err = encode(p.ms[i], p.id(i)); err != nil {
-			return nil, err
-		}
+		body = envelope.Encode(p.ms[i], p.id(i))
 		if p.envelopes == nil {
 			p.envelopes = map[int][]byte{}
 		}
 		p.envelopes[i] = body
 	}
-	return body, nil
+	return body
 }
 
 // subscribers gives the nodes to send to: those of the registry, and those of this broker that its watch has not told

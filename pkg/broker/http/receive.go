@@ -15,6 +15,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/broker/internal/delivery"
+	"github.com/cb02dfca/micro/pkg/broker/internal/envelope"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -76,7 +77,7 @@ func (b *Broker) receive(w http.ResponseWriter, r *http.Request) {
 		b.refuse(w, r, status.Refuse(status.UnsupportedMedia, "content type %.80q, want application/json", r.Header.Get(keyContentType)))
 		return
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, envelopeLimit(b.options.MaxMessage)))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, envelope.Limit(b.options.MaxMessage)))
 	if err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
@@ -100,7 +101,7 @@ func tooLarge(limit int) *status.Error {
 
 // deliver runs s's handler with the message in data and answers what became of it.
 func (b *Broker) deliver(w http.ResponseWriter, r *http.Request, s *subscription, data []byte) {
-	m, err := decode(data)
+	m, err := envelope.Decode(data)
 	switch {
 	case err != nil:
 		b.refuse(w, r, status.Refuse(status.InvalidArgument, "not a message: %s", err))

@@ -1,5 +1,5 @@
-// Package delivery is what brokers that reach subscribers themselves have in common: running a subscription's handler
-// within its bounds, fanning messages out, and ending both when the broker is closed.
+// Package delivery is what brokers have in common: running a subscription's handler within its bounds, fanning messages out to
+// subscribers that a broker reaches itself, and ending both when the broker is closed.
 package delivery
 
 import (

@@ -3,12 +3,16 @@
 package record
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 
 	"github.com/cb02dfca/micro/pkg/registry"
 )
+
+// maxAll is how many bytes a record of several nodes may have.
+const maxAll = 16 * registry.MaxRecord
 
 type record struct {
 	Name      string              `json:"name"`
@@ -54,20 +58,54 @@ func Decode(value []byte) (registry.Node, error) {
 	if len(value) > registry.MaxRecord {
 		return registry.Node{}, fmt.Errorf("%w: the record has %d bytes, limit %d", registry.ErrInvalid, len(value), registry.MaxRecord)
 	}
-	var r record
-	if err := json.Unmarshal(value, &r); err != nil {
-		return registry.Node{}, fmt.Errorf("%w: the record is not a service: %w", registry.ErrInvalid, err)
+	r, err := parse(value)
+	if err != nil {
+		return registry.Node{}, err
 	}
 	if len(r.Nodes) != 1 {
 		return registry.Node{}, fmt.Errorf("%w: the record has %d nodes, want one", registry.ErrInvalid, len(r.Nodes))
 	}
+	return r.node(0)
+}
+
+// DecodeAll reads a record of any number of nodes, as go-micro's processes tell of themselves, and gives those that are valid. The
+// error is that of the first which is not, and wraps registry.ErrInvalid. The nodes share maps.
+func DecodeAll(value []byte) (nodes []registry.Node, err error) {
+	if len(value) > maxAll {
+		return nil, fmt.Errorf("%w: the record has %d bytes, limit %d", registry.ErrInvalid, len(value), maxAll)
+	}
+	r, err := parse(value)
+	if err != nil {
+		return nil, err
+	}
+	for i := range r.Nodes {
+		n, invalid := r.node(i)
+		if invalid != nil {
+			err = cmp.Or(err, invalid)
+			continue
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes, err
+}
+
+func parse(value []byte) (*record, error) {
+	r := new(record)
+	if err := json.Unmarshal(value, r); err != nil {
+		return nil, fmt.Errorf("%w: the record is not a service: %w", registry.ErrInvalid, err)
+	}
+	return r, nil
+}
+
+// node gives one of the record's nodes.
+func (r *record) node(i int) (registry.Node, error) {
 	n := registry.Node{
-		ID: r.Nodes[0].ID, Service: r.Name, Version: r.Version, Address: r.Nodes[0].Address,
-		Metadata: r.Nodes[0].Metadata, Endpoints: r.Endpoints,
+		ID: r.Nodes[i].ID, Service: r.Name, Version: r.Version, Address: r.Nodes[i].Address,
+		Metadata: r.Nodes[i].Metadata, Endpoints: r.Endpoints,
 	}
 	if len(r.Metadata) > 0 {
-		maps.Copy(r.Metadata, n.Metadata)
-		n.Metadata = r.Metadata
+		n.Metadata = maps.Clone(r.Metadata)
+		maps.Copy(n.Metadata, r.Nodes[i].Metadata)
 	}
 	if err := registry.Validate(n); err != nil {
 		return registry.Node{}, err

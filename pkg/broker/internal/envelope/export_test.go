@@ -1,0 +1,7 @@
+package envelope
+
+// The two ways of Decode.
+var (
+	DecodeFast = decodeFast
+	DecodeAny  = decodeAny
+)
