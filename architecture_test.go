@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"internal/program":    {"internal/terminal", "pkg/broker", "pkg/metadata", "pkg/registry", "pkg/schema", "pkg/server", "pkg/status"},
 	"pkg/broker/http":     {"internal/opener", "pkg/broker", "pkg/broker/internal/", "pkg/metadata", "pkg/registry", "pkg/status", "pkg/transport", "pkg/transport/http"},
 	"internal/access":     {},
+	"internal/amqpconn":   {"internal/access", "internal/opener", "pkg/status"},
 	"internal/callctx":    {},
 	"internal/hostcheck":  {"pkg/status"},
 	"internal/jsonfield":  {},
@@ -109,7 +110,7 @@ func backendMayImport(from, to string) bool {
 		return false
 	}
 	parent := "pkg/" + parts[1]
-	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/natsconn"}
+	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/natsconn", "internal/amqpconn"}
 	if strings.HasPrefix(to, parent+"/internal/") || driver(to) == driver(from) {
 		return true
 	}
@@ -153,7 +154,7 @@ func TestCoreIsLight(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dep := range strings.Fields(string(out)) {
-		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org", "go.etcd.io", "go.uber.org", "google.golang.org/grpc", "github.com/coder/websocket", "github.com/go-zookeeper", "github.com/nats-io"} {
+		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org", "go.etcd.io", "go.uber.org", "google.golang.org/grpc", "github.com/coder/websocket", "github.com/go-zookeeper", "github.com/nats-io", "github.com/rabbitmq"} {
 			if strings.HasPrefix(dep, heavy) {
 				t.Errorf("pkg/micro links %s", dep)
 			}

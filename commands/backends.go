@@ -9,6 +9,7 @@ import (
 	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
 	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
 	brokernats "github.com/cb02dfca/micro/pkg/broker/nats"
+	brokerrabbitmq "github.com/cb02dfca/micro/pkg/broker/rabbitmq"
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/codec/bson"
 	"github.com/cb02dfca/micro/pkg/codec/bsonrpc"
@@ -33,6 +34,7 @@ import (
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 	transportmemory "github.com/cb02dfca/micro/pkg/transport/memory"
 	transportnats "github.com/cb02dfca/micro/pkg/transport/nats"
+	transportrabbitmq "github.com/cb02dfca/micro/pkg/transport/rabbitmq"
 	"github.com/cb02dfca/micro/pkg/transport/websocket"
 )
 
@@ -64,23 +66,31 @@ func DefaultBackends() Backends {
 			"https":     registryhttp.Open,
 		},
 		Transports: transport.Openers{
-			"http":   transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
-			"memory": transportmemory.Open,
-			"ws":     websocket.Open,
-			"wss":    websocket.Open,
-			"nats":   transportnats.Open,
+			"http":     transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
+			"memory":   transportmemory.Open,
+			"ws":       websocket.Open,
+			"wss":      websocket.Open,
+			"nats":     transportnats.Open,
+			"rabbitmq": transportrabbitmq.Open,
+			"amqp":     transportrabbitmq.Open,
 		},
 		Codecs: codec.Set{json.Strict(), proto.New(), raw.New(), msgpack.Strict(), codec.Alias(msgpack.Strict(), msgpack.Registered), bson.Strict(), vom.New(),
 			jsonrpc.New(json.Strict()), protorpc.New(proto.New()), bsonrpc.New(bson.Strict())},
 		Forms: codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New(), jsonrpc.New(json.New()), bsonrpc.New(bson.New())},
 		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
-			return broker.Openers{"memory": brokermemory.Open, "nats": brokernats.Open, "http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
-				r, err := reg(ctx)
-				if err != nil {
-					return nil, fmt.Errorf("broker http: %w", err)
-				}
-				return brokerhttp.Open(r, brokerhttp.Options{})(ctx, u)
-			}}
+			return broker.Openers{
+				"memory":   brokermemory.Open,
+				"nats":     brokernats.Open,
+				"rabbitmq": brokerrabbitmq.Open,
+				"amqp":     brokerrabbitmq.Open,
+				"http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
+					r, err := reg(ctx)
+					if err != nil {
+						return nil, fmt.Errorf("broker http: %w", err)
+					}
+					return brokerhttp.Open(r, brokerhttp.Options{})(ctx, u)
+				},
+			}
 		},
 	}
 }

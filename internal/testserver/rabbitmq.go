@@ -1,0 +1,117 @@
+package testserver
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// rabbitScript starts RabbitMQ as whoever runs it; the command of that name in the PATH wants to be root, and becomes another user.
+const rabbitScript = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+// RabbitMQ runs RabbitMQ servers for a package's tests: a shared one, and own ones. They share an epmd, by which Erlang's nodes
+// find each other: one that a server starts outlives it. TestMain calls Stop when the tests have run.
+type RabbitMQ struct {
+	once   sync.Once
+	epmd   *Server
+	err    error
+	dir    string
+	shared Shared
+}
+
+// NewRabbitMQ gives one that has not started anything. RABBIT_ADDR names a server that the tests may write to as guest, in the
+// place of the shared one.
+func NewRabbitMQ() *RabbitMQ {
+	g := &RabbitMQ{}
+	g.shared = Shared{Env: "RABBIT_ADDR", Missing: rabbitMissing, Spec: g.Spec()}
+	return g
+}
+
+func rabbitMissing() error {
+	for _, command := range []string{rabbitScript, "epmd"} {
+		if _, err := exec.LookPath(command); err != nil {
+			return errors.New("no RabbitMQ: install Debian's rabbitmq-server")
+		}
+	}
+	return nil
+}
+
+// Addr gives the address of the shared server, which tests leave running.
+func (g *RabbitMQ) Addr(t testing.TB) string {
+	t.Helper()
+	return g.shared.Addr(t)
+}
+
+// Own starts a server for a test, which is killed at its end. config is of rabbitmq.conf.
+func (g *RabbitMQ) Own(t testing.TB, config ...string) *Server {
+	t.Helper()
+	if err := rabbitMissing(); err != nil {
+		Skip(t, err.Error())
+	}
+	return Own(t, g.Spec(config...))
+}
+
+// Spec says how a server is run, with lines of rabbitmq.conf beside those that every one has; ADDR in them is the server's address.
+// A server that listens by TLS alone has a line "listeners.tcp = none".
+func (g *RabbitMQ) Spec(config ...string) Spec {
+	return Spec{
+		Command: func(s *Server) (argv, env []string) {
+			g.once.Do(g.startEPMD)
+			if g.err != nil {
+				return []string{"false"}, nil // Start tells what epmd said: nothing answers
+			}
+			_, epmdPort, _ := net.SplitHostPort(g.epmd.Addr)
+			_, port, _ := net.SplitHostPort(s.Addr)
+			_, distPort, _ := net.SplitHostPort(FreeAddr())
+			lines := append([]string{"log.console = true", "log.console.level = warning", "log.file = false", "disk_free_limit.absolute = 1MB"}, config...)
+			conf := filepath.Join(s.Dir, "rabbitmq.conf")
+			_ = os.WriteFile(conf, []byte(strings.ReplaceAll(strings.Join(lines, "\n")+"\n", "ADDR", s.Addr)), 0o600)
+			_ = os.WriteFile(filepath.Join(s.Dir, "plugins"), []byte("[].\n"), 0o600)
+			return []string{rabbitScript}, []string{
+				"HOME=" + s.Dir, "RABBITMQ_NODENAME=micro" + port + "@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT=" + port,
+				"RABBITMQ_DIST_PORT=" + distPort, "RABBITMQ_MNESIA_BASE=" + filepath.Join(s.Dir, "mnesia"), "RABBITMQ_LOG_BASE=" + filepath.Join(s.Dir, "logs"),
+				"RABBITMQ_CONFIG_FILE=" + conf, "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(s.Dir, "plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
+				// The script becomes the server with this, and is not a parent of it, so that a signal reaches the server.
+				"RABBITMQ_ALLOW_INPUT=true", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput +S 1:1 +sbwt none", "ERL_CRASH_DUMP=/dev/null", "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT=" + epmdPort,
+			}
+		},
+		Ready: rabbitAnswers,
+		Taken: "eaddrinuse",
+	}
+}
+
+// rabbitAnswers reports whether a server has started what it needs for clients: it says so, after it began to listen.
+func rabbitAnswers(s *Server) bool {
+	return strings.Contains(s.Log(), "completed with") && Listening(s)
+}
+
+// startEPMD starts the epmd of all servers, in the foreground.
+func (g *RabbitMQ) startEPMD() {
+	if g.dir, g.err = os.MkdirTemp("", "micro-test-"); g.err != nil {
+		return
+	}
+	g.epmd = New(g.dir, Spec{
+		Command: func(s *Server) (argv, env []string) {
+			_, port, _ := net.SplitHostPort(s.Addr)
+			return []string{"epmd", "-port", port, "-address", "127.0.0.1"}, nil
+		},
+		Ready: Listening,
+	})
+	g.err = g.epmd.Start()
+}
+
+// Stop stops the shared server, where it was started, and epmd.
+func (g *RabbitMQ) Stop() {
+	g.shared.Stop()
+	if g.epmd != nil {
+		g.epmd.Stop("KILL")
+	}
+	if g.dir != "" {
+		_ = os.RemoveAll(g.dir)
+	}
+}
