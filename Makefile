@@ -1,14 +1,21 @@
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fuzz bench benchmarks measure picture golden clean
+.PHONY: help build test servers servers-stop lint fuzz bench benchmarks measure picture golden clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build ./micro, stripped
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o micro .
 
 test: ## Install what the tests need, and pass them all
 	scripts/test
+
+servers: ## Start what backends stand on, on loopback: etcd, Consul, ZooKeeper, NATS, RabbitMQ
+	scripts/servers build
+	scripts/servers start
+
+servers-stop: ## Stop them
+	scripts/servers stop
 
 lint: ## gofmt, go vet for three systems, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

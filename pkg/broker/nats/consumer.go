@@ -21,7 +21,8 @@ const (
 	minAckWait  = time.Second
 	maxRetry    = time.Minute
 	pullTime    = 20 * time.Second // that a pull stands at the server
-	pullGrace   = 5 * time.Second  // in which it says that the pull has ended
+	pulseTime   = 2 * time.Second  // after which the server says that a pull still stands
+	silence     = 3 * pulseTime    // after which one that it has not spoken of is lost
 	maxPull     = 256              // messages of one pull
 	hearTime    = 100 * time.Millisecond
 	leaveTime   = 2 * time.Second // for giving back what a closed subscription has
@@ -62,6 +63,7 @@ type pull struct {
 	number uint64
 	want   int           // messages that are to come; as many places are taken
 	ended  chan struct{} // closed when none is to come any more
+	heard  time.Time     // when the server last spoke of it
 }
 
 func newConsumer(ctx context.Context, b *Broker, topic string, h broker.Handler, o broker.SubscribeOptions) (subscription, error) {
@@ -199,11 +201,25 @@ func (c *consumer) ask() {
 			continue
 		}
 		pause = firstPause
-		if !c.wait(timer, ended, pullTime+pullGrace) {
-			return
+		for left := silence; left > 0; left = c.left(ended) {
+			if !c.wait(timer, ended, left) {
+				return
+			}
 		}
-		c.end(true) // where nothing was said of its end
+		c.end(true) // where nothing was said of it
 	}
+}
+
+// left gives how long the pull may still be silent: not at all where it has ended.
+func (c *consumer) left(ended <-chan struct{}) time.Duration {
+	select {
+	case <-ended:
+		return 0
+	default:
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return silence - time.Since(c.pull.heard)
 }
 
 // wait waits until done is closed, or d is over. It reports whether the subscription stands.
@@ -244,7 +260,7 @@ func (c *consumer) send(n int) (<-chan struct{}, error) {
 		return nil, broker.ErrClosed
 	default:
 	}
-	req, err := json.Marshal(map[string]any{"batch": n, "expires": pullTime})
+	req, err := json.Marshal(map[string]any{"batch": n, "expires": pullTime, "idle_heartbeat": pulseTime})
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +268,7 @@ func (c *consumer) send(n int) (<-chan struct{}, error) {
 	if err := nc.PublishRequest(api+"CONSUMER.MSG.NEXT."+c.s.name+"."+c.name, c.prefix+strconv.FormatUint(number, 36), req); err != nil {
 		return nil, err
 	}
-	c.pull = pull{number: number, want: n, ended: make(chan struct{})}
+	c.pull = pull{number: number, want: n, ended: make(chan struct{}), heard: time.Now()}
 	return c.pull.ended, nil
 }
 
@@ -330,6 +346,7 @@ func (c *consumer) admit(raw *natsgo.Msg, at place) (placed, open bool) {
 	}
 	c.hold(raw.Reply, at)
 	if c.pull.want > 0 {
+		c.pull.heard = time.Now()
 		if c.pull.want--; c.pull.want == 0 {
 			close(c.pull.ended)
 		}
@@ -368,8 +385,11 @@ func (c *consumer) told(raw *natsgo.Msg) {
 	code := raw.Header.Get(statusHeader)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if code == "" || code == "100" || raw.Subject != c.prefix+strconv.FormatUint(c.pull.number, 36) {
-		return // a heartbeat, or of an earlier pull
+	if code == "" || raw.Subject != c.prefix+strconv.FormatUint(c.pull.number, 36) {
+		return // of an earlier pull
+	}
+	if c.pull.heard = time.Now(); code == "100" {
+		return // it stands
 	}
 	if code != "408" && code != "404" { // its time is over
 		c.b.o.Logger.Debug("a pull has ended", "topic", c.topic, "queue", c.queue, "status", code, "reason", raw.Header.Get(reasonHeader))

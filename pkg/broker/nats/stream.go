@@ -23,6 +23,7 @@ const (
 	maxFlightLen = 4 << 20 // and their bytes
 	firstPause   = 10 * time.Millisecond
 	lastPause    = 250 * time.Millisecond
+	resendTime   = time.Second // at least, before what has no answer is sent again
 	dedupTime    = 2 * time.Minute
 	updateTries  = 10 // of adding a subject, while others add theirs
 )
@@ -130,7 +131,8 @@ func (s *stream) send(ctx context.Context, msgs []*natsgo.Msg) ([]*natsgo.Msg, e
 	}
 	live, stop := s.b.conn.While(ctx)
 	defer stop()
-	live, cancel := context.WithTimeout(live, s.b.conn.Timeout())
+	limit := s.b.conn.Timeout()
+	live, cancel := context.WithTimeout(live, min(limit, max(limit/4, resendTime))) // a server that starts may drop what comes
 	defer cancel()
 	denied, allowed := s.b.conn.Denied(subjects(msgs)...)
 	defer allowed()

@@ -213,6 +213,7 @@ func TestTakenAway(t *testing.T) {
 				must(t, err)
 				return c.CachedInfo().NumAckPending == 0
 			})
+			began := time.Now()
 			must(t, js.DeleteConsumer(t.Context(), "test", nats.Consumer(sub)))
 			publish(t, b, "gone", "3")
 			in.wait(t, 3)
@@ -220,6 +221,9 @@ func TestTakenAway(t *testing.T) {
 			publish(t, b, "gone", "4")
 			if got := strings.Join(in.wait(t, 4), " "); got != "1 2 3 4" {
 				t.Errorf("got %s", got)
+			}
+			if took := time.Since(began); took > 18*time.Second { // a pull stands for 20
+				t.Errorf("the last came after %v", took)
 			}
 		})
 	}
