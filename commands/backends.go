@@ -24,6 +24,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
+	"github.com/cb02dfca/micro/pkg/registry/gossip"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
 	"github.com/cb02dfca/micro/pkg/registry/local"
 	"github.com/cb02dfca/micro/pkg/registry/mdns"
@@ -60,6 +61,7 @@ func DefaultBackends() Backends {
 			"memory":    registrymemory.Open,
 			"consul":    consul.Open,
 			"etcd":      etcd.Open,
+			"gossip":    gossip.Open,
 			"zookeeper": zookeeper.Open,
 			"nats":      registrynats.Open,
 			"http":      registryhttp.Open,
