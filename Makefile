@@ -10,7 +10,7 @@ build: ## Build ./micro, stripped
 test: ## Install what the tests need, and pass them all
 	scripts/test
 
-servers: ## Start what backends stand on, on loopback: etcd, Consul, ZooKeeper, NATS, RabbitMQ
+servers: ## Start what backends stand on, on loopback: etcd, Consul, ZooKeeper, NATS, RabbitMQ, BIND
 	scripts/servers build
 	scripts/servers start
 

@@ -23,6 +23,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
+	"github.com/cb02dfca/micro/pkg/registry/dns"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
 	"github.com/cb02dfca/micro/pkg/registry/gossip"
 	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
@@ -60,6 +61,7 @@ func DefaultBackends() Backends {
 			"mdns":      mdns.Open,
 			"memory":    registrymemory.Open,
 			"consul":    consul.Open,
+			"dns":       dns.Open,
 			"etcd":      etcd.Open,
 			"gossip":    gossip.Open,
 			"zookeeper": zookeeper.Open,

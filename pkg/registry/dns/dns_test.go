@@ -1,0 +1,154 @@
+package dns_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/dns"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childRole) != "" {
+		os.Exit(childMain())
+	}
+	goleak.VerifyTestMain(stopping{m})
+}
+
+// stopping stops the shared server when the tests have run.
+type stopping struct{ *testing.M }
+
+func (m stopping) Run() int {
+	defer shared.Stop()
+	return m.M.Run()
+}
+
+const (
+	wait = 30 * time.Second
+	poll = 100 * time.Millisecond
+)
+
+func node(id string) registry.Node {
+	return registry.Node{ID: id, Service: "greeter", Version: "1.0.0", Address: "127.0.0.1:4711", Metadata: map[string]string{"protocol": "mucp"}}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open gives a registry, which is closed at the end of the test.
+func open(t testing.TB, o dns.Options) *dns.Registry {
+	t.Helper()
+	if o.Poll == 0 {
+		o.Poll = poll
+	}
+	r, err := dns.New(o)
+	must(t, err)
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+var domains atomic.Int64
+
+// domain is a domain in the zone that no other test has, nor another run of this one.
+func domain() string {
+	return fmt.Sprintf("t%d-%d.%s", domains.Add(1), time.Now().UnixNano(), zone)
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	var relays sync.Map // of registries
+	registrytest.Run(t, registrytest.Harness{
+		New: func(t *testing.T) registrytest.Open {
+			addr, domain := shared.Addr(t), domain()
+			return func(t *testing.T) registry.Registry {
+				p := testserver.NewRelay(t, addr)
+				r := open(t, dns.Options{Servers: []string{p.Addr}, Zone: domain, Key: key, TCP: true, Timeout: wait})
+				relays.Store(r, p)
+				return r
+			}
+		},
+		Kill: func(_ *testing.T, r registry.Registry) {
+			p, _ := relays.Load(r)
+			p.(*testserver.Relay).Kill()
+		},
+		Shared: true, Endpoints: true, Conflicts: true, TTL: 3 * time.Second, Wait: 2 * wait, Crowd: 200,
+	})
+}
+
+// set is what a watch shows, or its error.
+type set struct {
+	nodes []registry.Node
+	err   error
+}
+
+// watching reads a watch until the end of the test.
+func watching(t *testing.T, r *dns.Registry, service string) <-chan set {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	sets, done := make(chan set, 1000), make(chan struct{})
+	go func() {
+		defer close(done)
+		for nodes, err := range r.Watch(ctx, service) {
+			sets <- set{nodes, err}
+		}
+	}()
+	t.Cleanup(func() { stop(); <-done })
+	return sets
+}
+
+// expect reads sets until one is as ok wants it.
+func expect(t *testing.T, sets <-chan set, what string, ok func(set) bool) set {
+	t.Helper()
+	var last set
+	timeout := time.After(wait)
+	for {
+		select {
+		case last = <-sets:
+			if ok(last) {
+				return last
+			}
+		case <-timeout:
+			t.Fatalf("the watch did not show %s; its last were %d nodes %+v and %v", what, len(last.nodes), last.nodes, last.err)
+		}
+	}
+}
+
+// ids wants exactly these.
+func ids(want ...string) func(set) bool {
+	return func(s set) bool {
+		if s.err != nil || len(s.nodes) != len(want) {
+			return false
+		}
+		for i, n := range s.nodes {
+			if n.ID != want[i] {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// eventually polls until ok holds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(wait); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
