@@ -154,7 +154,7 @@ func TestCoreIsLight(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dep := range strings.Fields(string(out)) {
-		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org", "go.etcd.io", "github.com/hashicorp/memberlist", "github.com/hashicorp/go-msgpack", "go.uber.org", "google.golang.org/grpc", "github.com/coder/websocket", "github.com/go-zookeeper", "github.com/nats-io", "github.com/rabbitmq"} {
+		for _, heavy := range []string{"github.com/urfave/cli", "github.com/olekukonko", "github.com/fatih", "github.com/itchyny", "go.yaml.in", "text/template", "html/template", "github.com/vmihailenco", "go.mongodb.org", "go.etcd.io", "github.com/hashicorp/memberlist", "github.com/hashicorp/go-msgpack", "go.uber.org", "google.golang.org/grpc", "github.com/coder/websocket", "github.com/go-zookeeper", "github.com/nats-io", "github.com/rabbitmq", "github.com/nsqio", "cloud.google.com", "google.golang.org/api", "go.opencensus.io", "go.opentelemetry.io"} {
 			if strings.HasPrefix(dep, heavy) {
 				t.Errorf("pkg/micro links %s", dep)
 			}

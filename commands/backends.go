@@ -9,6 +9,7 @@ import (
 	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
 	brokermemory "github.com/cb02dfca/micro/pkg/broker/memory"
 	brokernats "github.com/cb02dfca/micro/pkg/broker/nats"
+	"github.com/cb02dfca/micro/pkg/broker/nsq"
 	brokerrabbitmq "github.com/cb02dfca/micro/pkg/broker/rabbitmq"
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/codec/bson"
@@ -82,11 +83,12 @@ func DefaultBackends() Backends {
 			jsonrpc.New(json.Strict()), protorpc.New(proto.New()), bsonrpc.New(bson.Strict())},
 		Forms: codec.Set{msgpack.New(), codec.Alias(msgpack.New(), msgpack.Registered), bson.New(), jsonrpc.New(json.New()), bsonrpc.New(bson.New())},
 		Brokers: func(reg func(context.Context) (registry.Registry, error)) broker.Openers {
-			return broker.Openers{
+			return addTagged(broker.Openers{
 				"memory":   brokermemory.Open,
 				"nats":     brokernats.Open,
 				"rabbitmq": brokerrabbitmq.Open,
 				"amqp":     brokerrabbitmq.Open,
+				"nsq":      nsq.Open,
 				"http": func(ctx context.Context, u *url.URL) (broker.Broker, error) {
 					r, err := reg(ctx)
 					if err != nil {
@@ -94,7 +96,7 @@ func DefaultBackends() Backends {
 					}
 					return brokerhttp.Open(r, brokerhttp.Options{})(ctx, u)
 				},
-			}
+			})
 		},
 	}
 }
