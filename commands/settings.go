@@ -26,11 +26,11 @@ const (
 // globalFlags are the root's flags, which every command takes at any place of the line.
 func globalFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "registry", Usage: "where services are found: default, local, mdns, memory, or a registry server's `URL` [$MICRO_REGISTRY]"},
+		&cli.StringFlag{Name: "registry", Usage: "where services are found: default, local, mdns, gossip, or the `URL` of a server: http, etcd, consul, zookeeper, nats, dns [$MICRO_REGISTRY]"},
 		&cli.StringFlag{Name: "registry-address", Usage: "the registry's `ADDRESS`, as in go-micro [$MICRO_REGISTRY_ADDRESS]"},
-		&cli.StringFlag{Name: "broker", Usage: "how messages are published: http, memory, or a `URL` [$MICRO_BROKER]"},
+		&cli.StringFlag{Name: "broker", Usage: "how messages are published: http, or the `URL` of a server: nats, rabbitmq, nsq [$MICRO_BROKER]"},
 		&cli.StringFlag{Name: "broker-address", Usage: "the broker's `ADDRESS` [$MICRO_BROKER_ADDRESS]", Hidden: true},
-		&cli.StringFlag{Name: "transport", Usage: "how services are called: http, or a `URL` [$MICRO_TRANSPORT]"},
+		&cli.StringFlag{Name: "transport", Usage: "how services are called: http, ws, or the `URL` of a server: nats, rabbitmq [$MICRO_TRANSPORT]"},
 		&cli.DurationFlag{Name: "timeout", Aliases: []string{"client-request-timeout"}, Usage: "the time for the whole command, as `D` [$MICRO_CLIENT_REQUEST_TIMEOUT] (default 5s)"},
 		&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the answer's `FORM`: table, wide, json, jsonl, yaml, name [$MICRO_OUTPUT]"},
 		&cli.StringFlag{Name: "query", Aliases: []string{"q"}, Usage: "the `JQ` expression to apply to the JSON form; strings print raw"},

@@ -104,11 +104,12 @@ const environmentTopic = `Environment
 
   A flag wins over its variable.
 
-  MICRO_REGISTRY                 --registry           default, local, mdns, memory, or a URL
+  MICRO_REGISTRY                 --registry           default, local, mdns, gossip, memory, or a server's URL:
+                                                      http://, etcd://, consul://, zookeeper://, nats://, dns://
   MICRO_REGISTRY_ADDRESS         --registry-address   the registry's address, as in go-micro
-  MICRO_BROKER                   --broker             http, memory, or a URL
+  MICRO_BROKER                   --broker             http, memory, or a server's URL: nats://, rabbitmq://, nsq://
   MICRO_BROKER_ADDRESS           --broker-address     the broker's address, as in go-micro
-  MICRO_TRANSPORT                --transport          http, or a URL
+  MICRO_TRANSPORT                --transport          http, ws://, or a server's URL: nats://, rabbitmq://
   MICRO_CLIENT_REQUEST_TIMEOUT   --timeout            5s, 300ms, 1m
   MICRO_OUTPUT                   --output             table, wide, json, jsonl, yaml, name
   NO_COLOR, CLICOLOR_FORCE       --color              any value turns colour off, or on
