@@ -54,7 +54,8 @@ type Capabilities struct {
 	Tries int
 }
 
-// Run runs the suite. It calls t.Parallel in its tests, so a test that leaks shows in the first, which runs alone.
+// Run runs the suite. It calls t.Parallel in its tests, so a test that leaks shows in the first, which runs alone: the test that calls Run
+// does not call t.Parallel.
 func Run(t *testing.T, h Harness) {
 	t.Run("no goroutine is left", func(t *testing.T) { testLeaks(t, h) })
 	tests := []struct {

@@ -53,14 +53,12 @@ func open(t testing.TB, o rabbitmq.Options) *rabbitmq.Broker {
 }
 
 func TestConformance(t *testing.T) {
-	t.Parallel()
 	run(t, rabbitmq.Classic, true)
 }
 
 // The server is not killed here: RabbitMQ 3.10 writes to disk after a while only that there is a quorum queue, and one that it forgot
 // so serves nobody any more.
 func TestConformanceOfQuorumQueues(t *testing.T) {
-	t.Parallel()
 	run(t, rabbitmq.Quorum, false)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -32,7 +33,7 @@ func guarded(t *testing.T) *testserver.Server {
 	set := func(path string, body map[string]any) {
 		data, err := json.Marshal(body)
 		must(t, err)
-		eventually(t, "it takes "+path, func() bool {
+		registrytest.Eventually(t, "it takes "+path, func() bool {
 			code, _ := request(http.MethodPut, "http://"+s.Addr+path, string(data), "X-Consul-Token", rootToken)
 			return code == http.StatusOK
 		})
@@ -48,7 +49,7 @@ func TestToken(t *testing.T) {
 	s := guarded(t)
 	theirs := open(t, consul.Options{Address: s.Addr, Token: serviceToken})
 	must(t, theirs.Register(t.Context(), node("theirs"), 0)) // the others may wait for their turn
-	eventually(t, "it is found", func() bool { return second(theirs.Get(t.Context(), "greeter")) == nil })
+	registrytest.Eventually(t, "it is found", func() bool { return second(theirs.Get(t.Context(), "greeter")) == nil })
 	for _, tt := range []struct {
 		name, token, text string
 		all               bool // it may ask for all services, and gets none
@@ -60,16 +61,16 @@ func TestToken(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
-			r := open(t, consul.Options{Address: s.Addr, Token: tt.token, Logger: said.logger()})
-			sets, all := watching(t, r, "greeter"), watching(t, r, "")
-			first := expect(t, sets, "anything", func(set) bool { return true })
+			said := &registrytest.Journal{}
+			r := open(t, consul.Options{Address: s.Addr, Token: tt.token, Logger: said.Logger()})
+			sets, all := registrytest.Follow(t, r, "greeter"), registrytest.Follow(t, r, "")
+			first := registrytest.Expect(t, sets, "anything", func(registrytest.Set) bool { return true })
 			id := strings.ReplaceAll(tt.name, " ", "-")
 			calls := map[string]error{
 				"Register": r.Register(t.Context(), node(id), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
-				"Watch": first.err,
+				"Watch": first.Err,
 			}
-			allCalls := map[string]error{"List": second(r.List(t.Context())), "Watch of all": expect(t, all, "anything", func(set) bool { return true }).err}
+			allCalls := map[string]error{"List": second(r.List(t.Context())), "Watch of all": registrytest.Expect(t, all, "anything", func(registrytest.Set) bool { return true }).Err}
 			check := func(what string, err error, want string) {
 				switch {
 				case want == "" && err != nil:
@@ -91,7 +92,7 @@ func TestToken(t *testing.T) {
 				}
 			}
 			if tt.text == "" {
-				expect(t, sets, "both nodes", ids("the-right-one", "theirs"))
+				registrytest.Expect(t, sets, "both nodes", registrytest.IDs("the-right-one", "theirs"))
 			}
 			if strings.Contains(said.String(), "5ec3") {
 				t.Errorf("the logger was told the token:\n%s", said)
@@ -116,10 +117,10 @@ func TestTLS(t *testing.T) {
 			must(t, err)
 			defer r.Close()
 			if tt.err == "" {
-				sets, all := watching(t, r.(*consul.Registry), "greeter"), watching(t, r.(*consul.Registry), "")
-				eventually(t, "it takes a node", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-				expect(t, sets, "the node", ids("a"))
-				expect(t, all, "the node", ids("a"))
+				sets, all := registrytest.Follow(t, r.(*consul.Registry), "greeter"), registrytest.Follow(t, r.(*consul.Registry), "")
+				registrytest.Eventually(t, "it takes a node", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
+				registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
+				registrytest.Expect(t, all, "the node", registrytest.IDs("a"))
 				return
 			}
 			if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), tt.err) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // What go-micro v5 registers for a service with a stream, and for a node of its broker, whose id and topic are paths.
@@ -58,11 +59,11 @@ func TestReadsGoMicro(t *testing.T) {
 	addr := addrOf(t)
 	r := open(t, consul.Options{Address: addr})
 	must(t, r.Register(t.Context(), node("a"), 0))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "ours", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "ours", registrytest.IDs("a"))
 	put(t, addr, theirID, theirs[0])
 	put(t, addr, theirBroker, theirs[1])
-	got := expect(t, sets, "both", ids("a", theirID)).nodes[1]
+	got := registrytest.Expect(t, sets, "both", registrytest.IDs("a", theirID)).Nodes[1]
 	want := registry.Node{
 		ID: theirID, Service: "greeter", Version: "latest", Address: "10.0.0.7:18080",
 		Metadata: map[string]string{"broker": "http", "protocol": "mucp"},
@@ -78,7 +79,7 @@ func TestReadsGoMicro(t *testing.T) {
 	if !got.Equal(want) {
 		t.Errorf("read\n%+v\nwant\n%+v", got, want)
 	}
-	eventually(t, "all are listed", func() bool { all, err := r.List(t.Context()); return err == nil && len(all) == 3 })
+	registrytest.Eventually(t, "all are listed", func() bool { all, err := r.List(t.Context()); return err == nil && len(all) == 3 })
 	all, err := r.List(t.Context())
 	must(t, err)
 	broker := registry.Node{
@@ -95,9 +96,9 @@ func TestReadsGoMicro(t *testing.T) {
 		t.Errorf("Deregister of their node gave %v, want ErrConflict", err)
 	}
 	request(http.MethodPut, "http://"+addr+"/v1/agent/check/fail/service:"+theirID, "")
-	expect(t, sets, "ours alone", ids("a"))
+	registrytest.Expect(t, sets, "ours alone", registrytest.IDs("a"))
 	request(http.MethodPut, "http://"+addr+"/v1/agent/check/warn/service:"+theirID, "")
-	expect(t, sets, "both", ids("a", theirID))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", theirID))
 }
 
 // TestReadsOldGoMicro: tags whose text is plain.
@@ -116,7 +117,7 @@ func TestReadsOldGoMicro(t *testing.T) {
 		{ID: "old", Service: "greeter", Version: "0.9", Address: "127.0.0.1:80", Metadata: map[string]string{"zone": "a", "protocol": "mucp"},
 			Endpoints: []registry.Endpoint{{Name: "Say.Hello"}}},
 	}
-	got := expect(t, watching(t, r, "greeter"), "both", func(s set) bool { return len(s.nodes) == 2 }).nodes
+	got := registrytest.Expect(t, registrytest.Follow(t, r, "greeter"), "both", func(s registrytest.Set) bool { return len(s.Nodes) == 2 }).Nodes
 	for i := range want {
 		if !got[i].Equal(want[i]) {
 			t.Errorf("read\n%+v\nwant\n%+v", got[i], want[i])
@@ -211,9 +212,9 @@ func TestWritesAsGoMicro(t *testing.T) {
 // TestForeignServices: other programs' services are passed over, what is no node is left out, and told of.
 func TestForeignServices(t *testing.T) {
 	t.Parallel()
-	addr, said := addrOf(t), &journal{}
-	r := open(t, consul.Options{Address: addr, Logger: said.logger()})
-	all, sets := watching(t, r, ""), watching(t, r, "greeter")
+	addr, said := addrOf(t), &registrytest.Journal{}
+	r := open(t, consul.Options{Address: addr, Logger: said.Logger()})
+	all, sets := registrytest.Follow(t, r, ""), registrytest.Follow(t, r, "greeter")
 	bomb := pack("t", `{"k":"`+strings.Repeat("x", 32<<20)+`"}`)
 	for id, tags := range map[string][]string{
 		"postgres": {"primary"}, "none": nil, "v": {"v-1.2", "v", "v8"},
@@ -227,8 +228,8 @@ func TestForeignServices(t *testing.T) {
 		put(t, addr, id, string(body))
 	}
 	must(t, r.Register(t.Context(), node("ours"), 0))
-	expect(t, sets, "the nodes alone", ids("good", "ours"))
-	expect(t, all, "the nodes alone", ids("good", "ours"))
+	registrytest.Expect(t, sets, "the nodes alone", registrytest.IDs("good", "ours"))
+	registrytest.Expect(t, all, "the nodes alone", registrytest.IDs("good", "ours"))
 	if nodes, err := r.List(t.Context()); err != nil || len(nodes) != 2 {
 		t.Errorf("List gave %+v, %v", nodes, err)
 	}
@@ -247,9 +248,11 @@ func TestManyServices(t *testing.T) {
 		put(t, addr, id, fmt.Sprintf(`{"ID":%q,"Name":%q,"Port":80,"Tags":["v=1"]}`, id, id))
 	}
 	r := open(t, consul.Options{Address: addr})
-	eventually(t, "all are listed", func() bool { nodes, err := r.List(t.Context()); return err == nil && len(nodes) == size })
-	all := watching(t, r, "")
-	expect(t, all, "all nodes", func(s set) bool { return len(s.nodes) == size })
+	registrytest.Eventually(t, "all are listed", func() bool { nodes, err := r.List(t.Context()); return err == nil && len(nodes) == size })
+	all := registrytest.Follow(t, r, "")
+	registrytest.Expect(t, all, "all nodes", func(s registrytest.Set) bool { return len(s.Nodes) == size })
 	put(t, addr, "service-050", `{"ID":"service-050","Name":"service-050","Port":81,"Tags":["v=1"]}`) // its address alone
-	expect(t, all, "the change", func(s set) bool { return len(s.nodes) == size && strings.HasSuffix(s.nodes[50].Address, ":81") })
+	registrytest.Expect(t, all, "the change", func(s registrytest.Set) bool {
+		return len(s.Nodes) == size && strings.HasSuffix(s.Nodes[50].Address, ":81")
+	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -49,13 +50,13 @@ func TestIndexGoesBack(t *testing.T) {
 		w.Header().Set("X-Consul-Index", steps[n-1].answer)
 		fmt.Fprintf(w, "[%s]", entry(steps[n-1].id))
 	})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	for i, step := range steps {
 		if i == 2 { // the same again, which nobody hears of
 			continue
 		}
-		if got := expect(t, sets, "anything", func(set) bool { return true }); !ids(step.id)(got) {
-			t.Errorf("step %d: the watch yielded %+v, %v, want %s", i, got.nodes, got.err, step.id)
+		if got := registrytest.Expect(t, sets, "anything", func(registrytest.Set) bool { return true }); !registrytest.IDs(step.id)(got) {
+			t.Errorf("step %d: the watch yielded %+v, %v, want %s", i, got.Nodes, got.Err, step.id)
 		}
 	}
 	mu.Lock()
@@ -79,8 +80,8 @@ func TestBusyIndex(t *testing.T) {
 		w.Header().Set("X-Consul-Index", fmt.Sprint(10+len(times)))
 		_, _ = io.WriteString(w, "[]")
 	})
-	expect(t, watching(t, r, "greeter"), "an empty set", ids())
-	eventually(t, "it is asked five times", func() bool { mu.Lock(); defer mu.Unlock(); return len(times) >= 5 })
+	registrytest.Expect(t, registrytest.Follow(t, r, "greeter"), "an empty set", registrytest.IDs())
+	registrytest.Eventually(t, "it is asked five times", func() bool { mu.Lock(); defer mu.Unlock(); return len(times) >= 5 })
 	mu.Lock()
 	defer mu.Unlock()
 	if took := times[4].Sub(times[0]); took < 600*time.Millisecond { // 50, 100, 200 and 400 ms
@@ -118,7 +119,7 @@ func TestStrangeAnswers(t *testing.T) {
 			})
 			for what, err := range map[string]error{
 				"Get": second(r.Get(t.Context(), "greeter")), "List": second(r.List(t.Context())),
-				"Watch": expect(t, watching(t, r, "greeter"), "an error", failed).err, "Watch of all": expect(t, watching(t, r, ""), "an error", failed).err,
+				"Watch": registrytest.Expect(t, registrytest.Follow(t, r, "greeter"), "an error", failed).Err, "Watch of all": registrytest.Expect(t, registrytest.Follow(t, r, ""), "an error", failed).Err,
 			} {
 				if !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("%s gave %v, want %q", what, err, tt.want)

@@ -1,15 +1,12 @@
 package consul_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"reflect"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,45 +14,26 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
-
-// journal is a logger that keeps what it is told.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
 // A process that is killed takes its nodes with it: not when the hour is over that they were registered for, but with their check.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	addr := addrOf(t)
 	r := open(t, consul.Options{Address: addr})
-	sets := watching(t, r, "greeter")
-	all := watching(t, r, "")
+	sets := registrytest.Follow(t, r, "greeter")
+	all := registrytest.Follow(t, r, "")
 	kill := spawn(t, addr, "mortal")
-	expect(t, sets, "the node of the process", ids("mortal"))
-	expect(t, all, "the node of the process", ids("mortal"))
+	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
+	registrytest.Expect(t, all, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	killed := time.Now()
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 	if took := time.Since(killed); took > childTTL+time.Second {
 		t.Errorf("the node was gone %v after the process was killed, its check lasts %v", took, childTTL)
 	}
-	expect(t, all, "no node", ids())
+	registrytest.Expect(t, all, "no node", registrytest.IDs())
 }
 
 // An agent that is killed and started anew without what it knew gets the nodes again, from those who hold them.
@@ -64,19 +42,19 @@ func TestRestart(t *testing.T) {
 	for _, how := range []string{"KILL", "TERM"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			s, said := own(t), &journal{}
-			r := open(t, consul.Options{Address: s.Addr, Logger: said.logger()})
+			s, said := own(t), &registrytest.Journal{}
+			r := open(t, consul.Options{Address: s.Addr, Logger: said.Logger()})
 			other := open(t, consul.Options{Address: s.Addr})
-			sets, all := watching(t, other, "greeter"), watching(t, other, "")
+			sets, all := registrytest.Follow(t, other, "greeter"), registrytest.Follow(t, other, "")
 			must(t, r.Register(t.Context(), node("a"), 0))
 			must(t, r.Register(t.Context(), node("b"), time.Hour))
-			expect(t, sets, "two nodes", ids("a", "b"))
-			expect(t, all, "two nodes", ids("a", "b"))
+			registrytest.Expect(t, sets, "two nodes", registrytest.IDs("a", "b"))
+			registrytest.Expect(t, all, "two nodes", registrytest.IDs("a", "b"))
 
 			s.Stop(how)
-			for _, watch := range []<-chan set{sets, all} {
-				if got := expect(t, watch, "that consul is away", failed); !errors.Is(got.err, registry.ErrUnavailable) {
-					t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+			for _, watch := range []<-chan registrytest.Set{sets, all} {
+				if got := registrytest.Expect(t, watch, "that consul is away", failed); !errors.Is(got.Err, registry.ErrUnavailable) {
+					t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 				}
 			}
 			for what, err := range map[string]error{
@@ -91,8 +69,8 @@ func TestRestart(t *testing.T) {
 
 			s.MustStart(t)
 			begun := time.Now()
-			expect(t, sets, "the nodes again", ids("a", "b"))
-			expect(t, all, "the nodes again", ids("a", "b"))
+			registrytest.Expect(t, sets, "the nodes again", registrytest.IDs("a", "b"))
+			registrytest.Expect(t, all, "the nodes again", registrytest.IDs("a", "b"))
 			if took := time.Since(begun); took > 7*time.Second { // a quarter of the check, after which it is passed at the earliest, is 7.5 s
 				t.Errorf("the nodes came back %v after consul", took)
 			}
@@ -105,9 +83,9 @@ func TestRestart(t *testing.T) {
 				s.MustStart(t)
 			}
 			must(t, r.Register(t.Context(), node("c"), time.Hour))
-			expect(t, sets, "all nodes", ids("a", "b", "c"))
+			registrytest.Expect(t, sets, "all nodes", registrytest.IDs("a", "b", "c"))
 			must(t, r.Deregister(t.Context(), node("a")))
-			expect(t, sets, "one node less", ids("b", "c"))
+			registrytest.Expect(t, sets, "one node less", registrytest.IDs("b", "c"))
 		})
 	}
 }
@@ -117,9 +95,9 @@ func TestMended(t *testing.T) {
 	t.Parallel()
 	addr := addrOf(t)
 	r := open(t, consul.Options{Address: addr})
-	sets := watching(t, open(t, consul.Options{Address: addr}), "greeter")
+	sets := registrytest.Follow(t, open(t, consul.Options{Address: addr}), "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	before := serviceOf(t, addr, "a")
 	for what, change := range map[string]func(){
 		"removed": func() { request(http.MethodPut, "http://"+addr+"/v1/agent/service/deregister/a", "") },
@@ -132,22 +110,22 @@ func TestMended(t *testing.T) {
 		if what == "without a check" { // of which the agent does not tell
 			must(t, r.Register(t.Context(), node("a"), time.Hour))
 		}
-		eventually(t, "the node is put again that was "+what, func() bool {
+		registrytest.Eventually(t, "the node is put again that was "+what, func() bool {
 			code, _ := request(http.MethodPut, "http://"+addr+"/v1/agent/check/pass/service:a", "")
 			return code == http.StatusOK && reflect.DeepEqual(serviceOf(t, addr, "a"), before)
 		})
 	}
-	eventually(t, "it is found", func() bool {
+	registrytest.Eventually(t, "it is found", func() bool {
 		nodes, err := r.Get(t.Context(), "greeter")
 		return err == nil && len(nodes) == 1 && nodes[0].Equal(node("a"))
 	})
 
 	request(http.MethodPut, "http://"+addr+"/v1/agent/service/maintenance/a?enable=true", "")
-	expect(t, sets, "that a node in maintenance is left out", ids())
+	registrytest.Expect(t, sets, "that a node in maintenance is left out", registrytest.IDs())
 	request(http.MethodPut, "http://"+addr+"/v1/agent/service/maintenance/a?enable=false", "")
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	must(t, r.Deregister(t.Context(), node("a")))
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 }
 
 // Neither a node in maintenance, nor one of a go-micro without a check, is anybody's.
@@ -167,15 +145,15 @@ func TestTakenIDs(t *testing.T) {
 	if err := other.Deregister(t.Context(), node("a")); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("Deregister of a node in maintenance gave %v, want ErrConflict", err)
 	}
-	expect(t, watching(t, other, "greeter"), "what passes", ids("b", "c"))
+	registrytest.Expect(t, registrytest.Follow(t, other, "greeter"), "what passes", registrytest.IDs("b", "c"))
 }
 
 // The id of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
 func TestLostToAnother(t *testing.T) {
 	t.Parallel()
 	addr := addrOf(t)
-	way, said := testserver.NewRelay(t, addr), &journal{}
-	r := open(t, consul.Options{Address: way.Addr, TTL: time.Second, Logger: said.logger()})
+	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
+	r := open(t, consul.Options{Address: way.Addr, TTL: time.Second, Logger: said.Logger()})
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
 	way.Kill()
 	heir := open(t, consul.Options{Address: addr})
@@ -184,9 +162,9 @@ func TestLostToAnother(t *testing.T) {
 	if err := heir.Register(t.Context(), theirs, time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("Register of an id whose check passes gave %v, want ErrConflict", err)
 	}
-	eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
+	registrytest.Eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
 	way.Revive()
-	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
+	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
 	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
 	}
@@ -200,24 +178,24 @@ func TestLostToAnother(t *testing.T) {
 func TestAwayAtStart(t *testing.T) {
 	t.Parallel()
 	s := unstarted(t)
-	said := &journal{}
-	r := open(t, consul.Options{Address: s.Addr, Logger: said.logger()})
-	sets := watching(t, r, "greeter")
+	said := &registrytest.Journal{}
+	r := open(t, consul.Options{Address: s.Addr, Logger: said.Logger()})
+	sets := registrytest.Follow(t, r, "greeter")
 	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
 	for what, err := range map[string]error{
 		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
 		"Deregister": r.Deregister(t.Context(), node("a")), "List": second(r.List(t.Context())),
-		"Watch":        expect(t, sets, "an error", failed).err,
-		"Watch of all": expect(t, watching(t, r, ""), "an error", failed).err,
+		"Watch":        registrytest.Expect(t, sets, "an error", failed).Err,
+		"Watch of all": registrytest.Expect(t, registrytest.Follow(t, r, ""), "an error", failed).Err,
 	} {
 		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
 			t.Errorf("%s gave %v, want %s", what, err, want)
 		}
 	}
 	s.MustStart(t)
-	expect(t, sets, "an empty set", ids())
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	if log := said.String(); strings.Count(log, "consul is away") != 1 || strings.Count(log, "consul is back") != 1 {
 		t.Errorf("the logger was told\n%s", log)
 	}
@@ -229,8 +207,8 @@ func TestCloseWhileAway(t *testing.T) {
 	way := testserver.NewRelay(t, addrOf(t))
 	r := open(t, consul.Options{Address: way.Addr})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	way.Kill()
 	begun := time.Now()
 	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
@@ -246,8 +224,8 @@ func TestWatchResumes(t *testing.T) {
 	t.Parallel()
 	addr := addrOf(t)
 	way := testserver.NewRelay(t, addr)
-	sets := watching(t, open(t, consul.Options{Address: way.Addr}), "greeter")
-	expect(t, sets, "an empty set", ids())
+	sets := registrytest.Follow(t, open(t, consul.Options{Address: way.Addr}), "greeter")
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
 	r := open(t, consul.Options{Address: addr})
 	for i := range 3 {
 		way.Hold() // what is under way breaks off
@@ -256,11 +234,11 @@ func TestWatchResumes(t *testing.T) {
 		n.Version = fmt.Sprint(i)
 		must(t, r.Register(t.Context(), n, 0))
 		for seen := false; !seen; {
-			got := expect(t, sets, "anything", func(set) bool { return true })
-			if got.err != nil {
-				t.Fatalf("the watch yielded %v", got.err)
+			got := registrytest.Expect(t, sets, "anything", func(registrytest.Set) bool { return true })
+			if got.Err != nil {
+				t.Fatalf("the watch yielded %v", got.Err)
 			}
-			seen = len(got.nodes) == 1 && got.nodes[0].Equal(n)
+			seen = len(got.Nodes) == 1 && got.Nodes[0].Equal(n)
 		}
 	}
 }
@@ -280,7 +258,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("Register gave %v, want Canceled", err)
 	}
 	way.Release()
-	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Names and addresses that are odd, and what is none at all.
@@ -288,7 +266,7 @@ func TestOddNames(t *testing.T) {
 	t.Parallel()
 	addr := addrOf(t)
 	r := open(t, consul.Options{Address: addr})
-	expect(t, watching(t, r, "../x"), "an empty set", ids())
+	registrytest.Expect(t, registrytest.Follow(t, r, "../x"), "an empty set", registrytest.IDs())
 	with := func(change func(*registry.Node)) registry.Node { n := node("a"); change(&n); return n }
 	for name, n := range map[string]registry.Node{
 		"an empty part":       with(func(n *registry.Node) { n.ID = "a//b" }),
@@ -317,9 +295,9 @@ func TestOddNames(t *testing.T) {
 		must(t, r.Register(t.Context(), n, 0))
 		want = append(want, n)
 	}
-	sets := watching(t, r, "greeter")
-	got := expect(t, sets, "all nodes", func(s set) bool { return len(s.nodes) == len(want) })
-	for i, n := range got.nodes {
+	sets := registrytest.Follow(t, r, "greeter")
+	got := registrytest.Expect(t, sets, "all nodes", func(s registrytest.Set) bool { return len(s.Nodes) == len(want) })
+	for i, n := range got.Nodes {
 		if !n.Equal(want[i]) {
 			t.Errorf("read\n%+v\nwant\n%+v", n, want[i])
 		}
@@ -328,7 +306,7 @@ func TestOddNames(t *testing.T) {
 	upper := node("upper")
 	upper.Service = "Greeter"
 	must(t, r.Register(t.Context(), upper, 0))
-	eventually(t, "it is found", func() bool { nodes, err := r.Get(t.Context(), "Greeter"); return err == nil && len(nodes) == 1 })
+	registrytest.Eventually(t, "it is found", func() bool { nodes, err := r.Get(t.Context(), "Greeter"); return err == nil && len(nodes) == 1 })
 	if nodes, err := r.Get(t.Context(), "greeter"); err != nil || len(nodes) != len(want) {
 		t.Errorf("Get gave %d nodes, %v", len(nodes), err)
 	}

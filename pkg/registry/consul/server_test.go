@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // spec runs a consul with flags beside those that every one has.
@@ -169,7 +170,7 @@ func take(t *testing.T) string {
 // empty removes an agent's services.
 func empty(t *testing.T, addr string) {
 	t.Helper()
-	eventually(t, "the agent is empty", func() bool {
+	registrytest.Eventually(t, "the agent is empty", func() bool {
 		_, body := request(http.MethodGet, "http://"+addr+"/v1/agent/services", "")
 		var services map[string]any
 		if json.Unmarshal([]byte(body), &services) != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 type note struct {
@@ -38,7 +39,7 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 		t.Fatal(err)
 	}
 	// The agent has it; the catalog, a moment later.
-	eventually(t, "it is listed", func() bool { return strings.HasPrefix(command(t, "list", "nodes", "-o", "name"), "notes-") })
+	registrytest.Eventually(t, "it is listed", func() bool { return strings.HasPrefix(command(t, "list", "nodes", "-o", "name"), "notes-") })
 	caller, err := micro.New("caller", micro.FromEnv(drivers))
 	must(t, err)
 	defer caller.Close()
@@ -50,7 +51,7 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 	}
 	stop()
 	must(t, <-done)
-	eventually(t, "it is listed no more", func() bool { return command(t, "list", "nodes", "-o", "name", "--registry", url, "--quiet") == "" })
+	registrytest.Eventually(t, "it is listed no more", func() bool { return command(t, "list", "nodes", "-o", "name", "--registry", url, "--quiet") == "" })
 
 	t.Setenv(micro.EnvRegistry, "consul://"+testserver.FreeAddr())
 	if out := command(t, "list", "nodes"); !strings.Contains(out, "error: registry 127.0.0.1:") || !strings.Contains(out, " is not answering: connection refused\n") ||

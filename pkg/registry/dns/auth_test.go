@@ -14,6 +14,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/dns"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -41,12 +42,12 @@ func TestKeys(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
-			r := open(t, dns.Options{Servers: []string{addr}, Zone: tt.zone, Key: tt.key, Logger: said.logger()})
-			sets := watching(t, r, "clock")
-			first := expect(t, sets, "anything", func(set) bool { return true })
+			said := &registrytest.Journal{}
+			r := open(t, dns.Options{Servers: []string{addr}, Zone: tt.zone, Key: tt.key, Logger: said.Logger()})
+			sets := registrytest.Follow(t, r, "clock")
+			first := registrytest.Expect(t, sets, "anything", func(registrytest.Set) bool { return true })
 			for what, err := range map[string]error{
-				"Register": r.Register(t.Context(), node(strings.ReplaceAll(tt.name, " ", "-")), time.Minute), "List": second(r.List(t.Context())), "Watch": first.err,
+				"Register": r.Register(t.Context(), node(strings.ReplaceAll(tt.name, " ", "-")), time.Minute), "List": second(r.List(t.Context())), "Watch": first.Err,
 			} {
 				if good := tt.code == 0 || tt.reads && what != "Register"; good {
 					if err != nil {
@@ -98,7 +99,7 @@ func TestTLS(t *testing.T) {
 			switch err := r.Register(t.Context(), node("a"), time.Minute); {
 			case tt.err == "":
 				must(t, err)
-				if nodes, err := r.Get(t.Context(), "greeter"); !ids("a")(set{nodes, err}) {
+				if nodes, err := r.Get(t.Context(), "greeter"); !registrytest.IDs("a")(registrytest.Set{Nodes: nodes, Err: err}) {
 					t.Errorf("Get gave %+v, %v", nodes, err)
 				}
 			case !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), tt.err):

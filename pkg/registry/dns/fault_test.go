@@ -1,13 +1,10 @@
 package dns_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,27 +14,8 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/dns"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
-
-// journal is a logger that keeps what it is told.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
 // records gives what stands at a name.
 func records(t testing.TB, addr, name string, kind uint16) []wire.RR {
@@ -75,12 +53,12 @@ func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	addr, domain := shared.Addr(t), domain()
 	r := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key, TTL: 2 * time.Second})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	kill := spawn(t, addr, domain, "mortal")
-	expect(t, sets, "the node of the process", ids("mortal"))
+	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	killed := time.Now()
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 	if took := time.Since(killed); took > 3*time.Second+wait/3 {
 		t.Errorf("it was listed for %v", took)
 	}
@@ -88,7 +66,7 @@ func TestKilledProcess(t *testing.T) {
 		t.Error("its record is gone")
 	}
 	must(t, r.Register(t.Context(), node("heir"), 0))
-	eventually(t, "its record is removed", func() bool {
+	registrytest.Eventually(t, "its record is removed", func() bool {
 		return len(records(t, addr, "mortal._micro._tcp."+domain, wire.TypeTXT)) == 0 && len(records(t, addr, "_greeter._sub._micro._tcp."+domain, wire.TypePTR)) == 1
 	})
 	if len(records(t, addr, "mortal._micro._tcp."+domain, wire.TypeSRV)) != 0 {
@@ -120,14 +98,14 @@ func TestLongDead(t *testing.T) {
 	})
 	late := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key})
 	nodes, err := late.Get(t.Context(), "greeter")
-	if !ids("alive")(set{nodes, err}) {
+	if !registrytest.IDs("alive")(registrytest.Set{Nodes: nodes, Err: err}) {
 		t.Errorf("Get gave %+v, %v", nodes, err)
 	}
 	if n, err := late.Prune(t.Context()); n > 1 || err != nil {
 		t.Errorf("Prune removed %d, %v", n, err)
 	}
 	nodes, err = late.List(t.Context())
-	if !ids("alive")(set{nodes, err}) {
+	if !registrytest.IDs("alive")(registrytest.Set{Nodes: nodes, Err: err}) {
 		t.Errorf("List gave %+v, %v", nodes, err)
 	}
 	if len(records(t, addr, at, wire.TypeTXT)) != 0 {
@@ -141,19 +119,22 @@ func TestMended(t *testing.T) {
 	t.Parallel()
 	addr, domain := shared.Addr(t), domain()
 	r := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key, TTL: time.Second})
-	sets := watching(t, open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key}), "greeter")
+	sets := registrytest.Follow(t, open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key}), "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	tamper(t, addr, func(m *wire.Msg) { m.RemoveName(everythingAt("a._micro._tcp." + domain)) })
-	expect(t, sets, "that the node is gone", ids())
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "that the node is gone", registrytest.IDs())
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	tamper(t, addr, func(m *wire.Msg) {
 		m.RemoveName(everythingAt("_greeter._sub._micro._tcp." + domain))
 		m.RemoveName(everythingAt("_services._micro._tcp." + domain))
 	})
-	expect(t, sets, "that the node is gone", ids())
-	expect(t, sets, "the node again", ids("a"))
-	eventually(t, "it is listed", func() bool { nodes, err := r.List(t.Context()); return ids("a")(set{nodes, err}) })
+	registrytest.Expect(t, sets, "that the node is gone", registrytest.IDs())
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
+	registrytest.Eventually(t, "it is listed", func() bool {
+		nodes, err := r.List(t.Context())
+		return registrytest.IDs("a")(registrytest.Set{Nodes: nodes, Err: err})
+	})
 }
 
 // The records that other programs read.
@@ -186,7 +167,7 @@ func TestRecords(t *testing.T) {
 		t.Errorf("the service has %v", got)
 	}
 	nodes, err := r.Get(t.Context(), "greeter")
-	if !ids("UPPER", "a", "b.c/d", other.ID)(set{nodes, err}) || nodes[0].Address != name.Address || nodes[3].Address != "memory-7" {
+	if !registrytest.IDs("UPPER", "a", "b.c/d", other.ID)(registrytest.Set{Nodes: nodes, Err: err}) || nodes[0].Address != name.Address || nodes[3].Address != "memory-7" {
 		t.Errorf("Get gave %+v, %v", nodes, err)
 	}
 	moved := four.Clone()
@@ -257,16 +238,16 @@ func TestServerRestarts(t *testing.T) {
 	for _, signal := range []string{"KILL", "TERM"} {
 		t.Run(signal, func(t *testing.T) {
 			t.Parallel()
-			s, said := own(t, ""), &journal{}
-			o := dns.Options{Servers: []string{s.Addr}, Zone: zone, Key: key, Logger: said.logger()}
+			s, said := own(t, ""), &registrytest.Journal{}
+			o := dns.Options{Servers: []string{s.Addr}, Zone: zone, Key: key, Logger: said.Logger()}
 			r, other := open(t, o), open(t, o)
-			sets := watching(t, r, "greeter")
+			sets := registrytest.Follow(t, r, "greeter")
 			must(t, r.Register(t.Context(), node("a"), time.Hour))
 			must(t, other.Register(t.Context(), node("b"), time.Hour))
-			expect(t, sets, "both", ids("a", "b"))
+			registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 			s.Stop(signal)
-			if got := expect(t, sets, "that it is away", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
-				t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+			if got := registrytest.Expect(t, sets, "that it is away", func(s registrytest.Set) bool { return s.Err != nil }); !errors.Is(got.Err, registry.ErrUnavailable) {
+				t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 			}
 			want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
 			for what, err := range map[string]error{
@@ -278,11 +259,11 @@ func TestServerRestarts(t *testing.T) {
 				}
 			}
 			s.MustStart(t)
-			if got := expect(t, sets, "a set", func(s set) bool { return s.err == nil }); !ids("a", "b")(got) {
-				t.Errorf("the first set after the restart has %+v", got.nodes)
+			if got := registrytest.Expect(t, sets, "a set", func(s registrytest.Set) bool { return s.Err == nil }); !registrytest.IDs("a", "b")(got) {
+				t.Errorf("the first set after the restart has %+v", got.Nodes)
 			}
 			must(t, r.Deregister(t.Context(), node("a")))
-			expect(t, sets, "one node less", ids("b"))
+			registrytest.Expect(t, sets, "one node less", registrytest.IDs("b"))
 			if log := said.String(); !strings.Contains(log, "the nameserver is away") || !strings.Contains(log, "the nameserver is back") {
 				t.Errorf("the logger was told\n%s", log)
 			}
@@ -295,16 +276,16 @@ func TestLostData(t *testing.T) {
 	t.Parallel()
 	s := own(t, "")
 	r := open(t, dns.Options{Servers: []string{s.Addr}, Zone: zone, Key: key, TTL: 3 * time.Second})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	s.Stop("KILL")
-	expect(t, sets, "that it is away", func(s set) bool { return s.err != nil })
+	registrytest.Expect(t, sets, "that it is away", func(s registrytest.Set) bool { return s.Err != nil })
 	s.Dir = t.TempDir()
 	s.MustStart(t)
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	must(t, r.Register(t.Context(), node("b"), time.Hour))
-	expect(t, sets, "both", ids("a", "b"))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 }
 
 // A nameserver that is away for longer than the ttl does not make the nodes that are renewed when it is back go.
@@ -316,23 +297,23 @@ func TestLongAway(t *testing.T) {
 	o.Servers = []string{ways[0].Addr}
 	r := open(t, o)
 	o.Servers = []string{ways[1].Addr}
-	sets := watching(t, open(t, o), "greeter")
+	sets := registrytest.Follow(t, open(t, o), "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	for _, way := range ways {
 		way.Kill()
 	}
-	expect(t, sets, "that it is away", func(s set) bool { return s.err != nil })
+	registrytest.Expect(t, sets, "that it is away", func(s registrytest.Set) bool { return s.Err != nil })
 	time.Sleep(4 * time.Second) // the ttl, which a nameserver cannot be told to let go by
 	ways[1].Revive()
-	if got := expect(t, sets, "a set", func(s set) bool { return s.err == nil }); !ids("a")(got) {
-		t.Errorf("the first set has %+v", got.nodes)
+	if got := registrytest.Expect(t, sets, "a set", func(s registrytest.Set) bool { return s.Err == nil }); !registrytest.IDs("a")(got) {
+		t.Errorf("the first set has %+v", got.Nodes)
 	}
 	ways[0].Revive()
 	time.Sleep(4 * time.Second)
 	for len(sets) > 0 {
-		if got := <-sets; !ids("a")(got) {
-			t.Errorf("a set has %+v, %v", got.nodes, got.err)
+		if got := <-sets; !registrytest.IDs("a")(got) {
+			t.Errorf("a set has %+v, %v", got.Nodes, got.Err)
 		}
 	}
 }
@@ -395,7 +376,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("Register gave %v, want Canceled", err)
 	}
 	way.Release()
-	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Of several servers one that is there is enough.
@@ -404,21 +385,21 @@ func TestSeveralServers(t *testing.T) {
 	addr := shared.Addr(t)
 	first := testserver.NewRelay(t, addr)
 	r := open(t, dns.Options{Servers: []string{first.Addr, testserver.FreeAddr(), addr}, Zone: domain(), Key: key})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	first.Kill()
 	changed := node("a")
 	changed.Version = "2"
 	must(t, r.Register(t.Context(), changed, 0))
-	expect(t, sets, "the change", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(changed) })
+	registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
 }
 
 // Another owner's records, and those that are nobody's, are left alone.
 func TestForeignRecords(t *testing.T) {
 	t.Parallel()
-	addr, domain, said := shared.Addr(t), domain(), &journal{}
-	r := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key, Logger: said.logger()})
+	addr, domain, said := shared.Addr(t), domain(), &registrytest.Journal{}
+	r := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key, Logger: said.Logger()})
 	at := wire.Fqdn("a._micro._tcp." + domain)
 	tamper(t, addr, func(m *wire.Msg) {
 		m.Insert([]wire.RR{&wire.TXT{Hdr: wire.RR_Header{Name: at, Rrtype: wire.TypeTXT, Ttl: 5}, Txt: []string{"v=spf1 -all"}}})
@@ -428,7 +409,7 @@ func TestForeignRecords(t *testing.T) {
 		t.Errorf("Register gave %v, want ErrConflict", err)
 	}
 	must(t, r.Register(t.Context(), node("b"), 0))
-	if nodes, err := r.Get(t.Context(), "greeter"); !ids("b")(set{nodes, err}) {
+	if nodes, err := r.Get(t.Context(), "greeter"); !registrytest.IDs("b")(registrytest.Set{Nodes: nodes, Err: err}) {
 		t.Errorf("Get gave %+v, %v", nodes, err)
 	}
 	if !strings.Contains(said.String(), "records that are no nodes") {
@@ -444,8 +425,8 @@ func TestForeignRecords(t *testing.T) {
 func TestLostToAnother(t *testing.T) {
 	t.Parallel()
 	addr, domain := shared.Addr(t), domain()
-	way, said := testserver.NewRelay(t, addr), &journal{}
-	r := open(t, dns.Options{Servers: []string{way.Addr}, Zone: domain, Key: key, TCP: true, TTL: 2 * time.Second, Logger: said.logger()})
+	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
+	r := open(t, dns.Options{Servers: []string{way.Addr}, Zone: domain, Key: key, TCP: true, TTL: 2 * time.Second, Logger: said.Logger()})
 	must(t, r.Register(t.Context(), node("a"), 0))
 	way.Kill()
 	heir := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key})
@@ -454,9 +435,9 @@ func TestLostToAnother(t *testing.T) {
 	if err := heir.Register(t.Context(), theirs, 0); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the id of a node that is not over yet: %v", err)
 	}
-	eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, 0) == nil })
+	registrytest.Eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, 0) == nil })
 	way.Revive()
-	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
+	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
 	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
 	}
@@ -470,11 +451,11 @@ func TestLostToAnother(t *testing.T) {
 func TestManyNodes(t *testing.T) {
 	t.Parallel()
 	roomy := open(t, dns.Options{Servers: []string{own(t, "max-records-per-type 0;").Addr}, Zone: zone, Key: key})
-	sets := watching(t, roomy, "greeter")
+	sets := registrytest.Follow(t, roomy, "greeter")
 	for i := range 150 {
 		must(t, roomy.Register(t.Context(), node(fmt.Sprint("node-", i)), 0))
 	}
-	expect(t, sets, "all of them", func(s set) bool { return s.err == nil && len(s.nodes) == 150 })
+	registrytest.Expect(t, sets, "all of them", func(s registrytest.Set) bool { return s.Err == nil && len(s.Nodes) == 150 })
 	if nodes, err := roomy.Get(t.Context(), "greeter"); len(nodes) != 150 || err != nil {
 		t.Errorf("Get gave %d nodes, %v", len(nodes), err)
 	}
@@ -490,7 +471,7 @@ func TestManyNodes(t *testing.T) {
 func TestOddNames(t *testing.T) {
 	t.Parallel()
 	r := open(t, dns.Options{Servers: []string{shared.Addr(t)}, Zone: domain(), Key: key})
-	expect(t, watching(t, r, "../x"), "an empty set", ids())
+	registrytest.Expect(t, registrytest.Follow(t, r, "../x"), "an empty set", registrytest.IDs())
 	if err := r.Register(t.Context(), node("a"), -1); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("a negative ttl gave %v", err)
 	}
@@ -499,7 +480,7 @@ func TestOddNames(t *testing.T) {
 		n := node("of-" + service[:7])
 		n.Service = service
 		must(t, r.Register(t.Context(), n, 0))
-		if nodes, err := r.Get(t.Context(), service); !ids(n.ID)(set{nodes, err}) {
+		if nodes, err := r.Get(t.Context(), service); !registrytest.IDs(n.ID)(registrytest.Set{Nodes: nodes, Err: err}) {
 			t.Errorf("Get %s gave %+v, %v", service, nodes, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/dns"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // Services that have nothing but an SRV record, as an operator or Kubernetes makes them.
@@ -44,9 +45,9 @@ func TestPlainSRV(t *testing.T) {
 			if !slices.Equal(got, tt.want) || (err != nil) != (tt.want == nil) || err != nil && !errors.Is(err, registry.ErrNotFound) {
 				t.Errorf("Get gave %q, %v, want %q", got, err, tt.want)
 			}
-			first := expect(t, watching(t, r, tt.service), "a set", func(set) bool { return true })
-			if len(first.nodes) != len(tt.want)/2 || first.err != nil {
-				t.Errorf("the watch began with %+v, %v", first.nodes, first.err)
+			first := registrytest.Expect(t, registrytest.Follow(t, r, tt.service), "a set", func(registrytest.Set) bool { return true })
+			if len(first.Nodes) != len(tt.want)/2 || first.Err != nil {
+				t.Errorf("the watch began with %+v, %v", first.Nodes, first.Err)
 			}
 		})
 	}
@@ -57,20 +58,20 @@ func TestPlainWatch(t *testing.T) {
 	t.Parallel()
 	addr, domain := shared.Addr(t), domain()
 	r := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key})
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "an empty set", ids())
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
 	srv := func(port uint16) []wire.RR {
 		return []wire.RR{&wire.SRV{Hdr: wire.RR_Header{Name: wire.Fqdn("_greeter._tcp." + domain), Rrtype: wire.TypeSRV, Ttl: 1}, Target: "web.example.org.", Port: port}}
 	}
 	tamper(t, addr, func(m *wire.Msg) { m.Insert(srv(1)) })
-	expect(t, sets, "the target", ids("web.example.org/1"))
+	registrytest.Expect(t, sets, "the target", registrytest.IDs("web.example.org/1"))
 	tamper(t, addr, func(m *wire.Msg) { m.Insert(srv(2)) })
-	expect(t, sets, "both", ids("web.example.org/1", "web.example.org/2"))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("web.example.org/1", "web.example.org/2"))
 	must(t, r.Register(t.Context(), node("ours"), 0))
-	expect(t, sets, "ours", ids("ours"))
+	registrytest.Expect(t, sets, "ours", registrytest.IDs("ours"))
 	must(t, r.Deregister(t.Context(), node("ours")))
 	tamper(t, addr, func(m *wire.Msg) { m.Remove(srv(1)) })
-	expect(t, sets, "the one that is left", ids("web.example.org/2"))
+	registrytest.Expect(t, sets, "the one that is left", registrytest.IDs("web.example.org/2"))
 	if nodes, err := r.List(t.Context()); len(nodes) != 0 || err != nil {
 		t.Errorf("List gave %+v, %v", nodes, err)
 	}
@@ -81,8 +82,8 @@ func TestPlainServices(t *testing.T) {
 	t.Parallel()
 	r := open(t, dns.Options{Servers: []string{shared.Addr(t)}, Zone: "static.test", Services: []string{"greeter", "moved", "nobody"}})
 	nodes, err := r.List(t.Context())
-	if !ids("web-1.static.test/8080", "web-2.static.test/8081", "web-1.static.test/8080", "web-2.static.test/8081")(set{nodes, err}) || nodes[0].Service != "greeter" || nodes[2].Service != "moved" {
+	if !registrytest.IDs("web-1.static.test/8080", "web-2.static.test/8081", "web-1.static.test/8080", "web-2.static.test/8081")(registrytest.Set{Nodes: nodes, Err: err}) || nodes[0].Service != "greeter" || nodes[2].Service != "moved" {
 		t.Errorf("List gave %+v, %v", nodes, err)
 	}
-	expect(t, watching(t, r, ""), "them", func(s set) bool { return s.err == nil && len(s.nodes) > 0 })
+	registrytest.Expect(t, registrytest.Follow(t, r, ""), "them", func(s registrytest.Set) bool { return s.Err == nil && len(s.Nodes) > 0 })
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -52,12 +53,12 @@ func TestLogin(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
-			r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Username: tt.user, Password: tt.password, Logger: said.logger()})
-			sets := watching(t, r, "greeter")
-			first := expect(t, sets, "anything", func(set) bool { return true })
+			said := &registrytest.Journal{}
+			r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Username: tt.user, Password: tt.password, Logger: said.Logger()})
+			sets := registrytest.Follow(t, r, "greeter")
+			first := registrytest.Expect(t, sets, "anything", func(registrytest.Set) bool { return true })
 			for what, err := range map[string]error{
-				"Register": r.Register(t.Context(), node(strings.ReplaceAll(tt.name, " ", "-")), time.Minute), "List": second(r.List(t.Context())), "Watch": first.err,
+				"Register": r.Register(t.Context(), node(strings.ReplaceAll(tt.name, " ", "-")), time.Minute), "List": second(r.List(t.Context())), "Watch": first.Err,
 			} {
 				if tt.code == 0 && err != nil {
 					t.Errorf("%s: %v", what, err)
@@ -70,7 +71,7 @@ func TestLogin(t *testing.T) {
 				}
 			}
 			if tt.code == 0 {
-				expect(t, sets, "the node", ids("the-right-one"))
+				registrytest.Expect(t, sets, "the node", registrytest.IDs("the-right-one"))
 			}
 			if strings.Contains(said.String(), password) {
 				t.Errorf("the logger was told the password:\n%s", said)
@@ -85,22 +86,22 @@ func TestLoginRunsOut(t *testing.T) {
 	s := guarded(t, "--auth-token-ttl", "1")
 	r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Username: "svc", Password: password, TTL: 2 * time.Second})
 	must(t, r.Register(t.Context(), node("a"), 0))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	for _, id := range []string{"b", "c"} {
 		time.Sleep(2500 * time.Millisecond) // the time of a login at etcd
 		must(t, r.Register(t.Context(), node(id), 0))
 		want := map[string][]string{"b": {"a", "b"}, "c": {"a", "b", "c"}}[id]
-		expect(t, sets, "one node more", ids(want...))
-		later := watching(t, r, "greeter")
-		expect(t, later, "all nodes", ids(want...))
+		registrytest.Expect(t, sets, "one node more", registrytest.IDs(want...))
+		later := registrytest.Follow(t, r, "greeter")
+		registrytest.Expect(t, later, "all nodes", registrytest.IDs(want...))
 		revokeAsRoot(t, s, id)
-		expect(t, later, "one node less", ids(want[:len(want)-1]...))
-		expect(t, later, "the node again", ids(want...))
+		registrytest.Expect(t, later, "one node less", registrytest.IDs(want[:len(want)-1]...))
+		registrytest.Expect(t, later, "the node again", registrytest.IDs(want...))
 	}
 	for len(sets) > 0 {
-		if s := <-sets; s.err != nil {
-			t.Errorf("the watch yielded %v", s.err)
+		if s := <-sets; s.Err != nil {
+			t.Errorf("the watch yielded %v", s.Err)
 		}
 	}
 }
@@ -129,11 +130,11 @@ func TestTLS(t *testing.T) {
 			r, err := registry.Openers{"etcd": etcd.Open}.Open(t.Context(), "etcd://"+s.Addr+tt.query)
 			must(t, err)
 			defer r.Close()
-			sets := watching(t, r.(*etcd.Registry), "greeter")
+			sets := registrytest.Follow(t, r.(*etcd.Registry), "greeter")
 			switch err := r.Register(t.Context(), node("a"), time.Minute); {
 			case tt.err == "":
 				must(t, err)
-				expect(t, sets, "the node", ids("a"))
+				registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 			case !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), tt.err):
 				t.Errorf("Register gave %v, want %q", err, tt.err)
 			}

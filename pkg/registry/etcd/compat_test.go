@@ -12,6 +12,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // theirs is what go-micro v5 writes for a service with a stream and a subscriber, and for a node of its broker, whose id and
@@ -34,15 +35,15 @@ func TestReadsGoMicro(t *testing.T) {
 	etcdClient := raw(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), 0))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "ours", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "ours", registrytest.IDs("a"))
 	lease, err := etcdClient.Grant(t.Context(), 60)
 	must(t, err)
 	for key, value := range theirs {
 		must(t, second(etcdClient.Put(t.Context(), prefix+key, value, clientv3.WithLease(lease.ID))))
 	}
 	const id = "greeter-f4b983c9-29df-41d1-905b-6c8e03ee560b"
-	got := expect(t, sets, "both", ids("a", id)).nodes[1]
+	got := registrytest.Expect(t, sets, "both", registrytest.IDs("a", id)).Nodes[1]
 	want := registry.Node{
 		ID: id, Service: "greeter", Version: "latest", Address: "10.0.0.7:18080",
 		Metadata: map[string]string{"broker": "http", "protocol": "mucp", "registry": "etcd", "server": "mucp", "transport": "http"},
@@ -70,7 +71,7 @@ func TestReadsGoMicro(t *testing.T) {
 		t.Errorf("Register of their id gave %v, want ErrConflict", err)
 	}
 	must(t, second(etcdClient.Revoke(t.Context(), lease.ID)))
-	expect(t, sets, "ours alone", ids("a"))
+	registrytest.Expect(t, sets, "ours alone", registrytest.IDs("a"))
 }
 
 // goMicroService is the type into which go-micro decodes a record.
@@ -133,16 +134,16 @@ func TestWritesAsGoMicro(t *testing.T) {
 func TestForeignRecords(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
-	etcdClient, said := raw(t, addr), &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix, Logger: said.logger()})
-	sets := watching(t, r, "")
-	expect(t, sets, "an empty set", ids())
+	etcdClient, said := raw(t, addr), &registrytest.Journal{}
+	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix, Logger: said.Logger()})
+	sets := registrytest.Follow(t, r, "")
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
 	record := func(service, id string) string {
 		return fmt.Sprintf(`{"name":%q,"nodes":[{"id":%q,"address":"127.0.0.1:1"}]}`, service, id)
 	}
 	put := func(key, value string) { must(t, second(etcdClient.Put(t.Context(), prefix+key, value))) }
 	put("greeter/a", record("greeter", "a"))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	for key, value := range map[string]string{
 		"greeter/junk": "junk", "greeter/null": "null", "greeter/none": `{"name":"greeter"}`, "greeter/empty": "",
 		"greeter/two":   `{"name":"greeter","nodes":[{"id":"two","address":"127.0.0.1:1"},{"id":"three","address":"127.0.0.1:1"}]}`,
@@ -155,13 +156,13 @@ func TestForeignRecords(t *testing.T) {
 		put(key, value)
 	}
 	put("greeter/b", record("greeter", "b"))
-	expect(t, sets, "the nodes alone", ids("a", "b"))
+	registrytest.Expect(t, sets, "the nodes alone", registrytest.IDs("a", "b"))
 	put("greeter/a", "junk")
-	expect(t, sets, "one node less", ids("b"))
+	registrytest.Expect(t, sets, "one node less", registrytest.IDs("b"))
 	put("auth/b", record("auth", "b")) // an id of two services shows once, with the first
-	expect(t, sets, "the first", func(s set) bool { return ids("b")(s) && s.nodes[0].Service == "auth" })
+	registrytest.Expect(t, sets, "the first", func(s registrytest.Set) bool { return registrytest.IDs("b")(s) && s.Nodes[0].Service == "auth" })
 	must(t, second(etcdClient.Delete(t.Context(), prefix+"auth/b")))
-	expect(t, sets, "the other", func(s set) bool { return ids("b")(s) && s.nodes[0].Service == "greeter" })
+	registrytest.Expect(t, sets, "the other", func(s registrytest.Set) bool { return registrytest.IDs("b")(s) && s.Nodes[0].Service == "greeter" })
 	if nodes, err := r.List(t.Context()); err != nil || len(nodes) != 1 {
 		t.Errorf("List gave %+v, %v", nodes, err)
 	}
@@ -195,5 +196,5 @@ func TestManyNodes(t *testing.T) {
 	if len(nodes) != size {
 		t.Errorf("%d nodes, want %d", len(nodes), size)
 	}
-	expect(t, watching(t, r, ""), "all nodes", func(s set) bool { return len(s.nodes) == size })
+	registrytest.Expect(t, registrytest.Follow(t, r, ""), "all nodes", func(s registrytest.Set) bool { return len(s.Nodes) == size })
 }

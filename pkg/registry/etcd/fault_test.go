@@ -1,11 +1,9 @@
 package etcd_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +15,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // leaseOf gives the lease that a node's key hangs on, 0 where there is no key.
@@ -30,36 +29,16 @@ func leaseOf(t *testing.T, c *clientv3.Client, prefix, id string) clientv3.Lease
 	return clientv3.LeaseID(rsp.Kvs[0].Lease)
 }
 
-// journal is a logger that keeps what it is told.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
-
 // A process that is killed takes its nodes with it: not when the hour is over that they were registered for, but with its lease.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	kill := spawn(t, addr, prefix, "mortal")
-	expect(t, sets, "the node of the process", ids("mortal"))
+	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 }
 
 // Whoever revokes a lease, or removes a key, sees the node again.
@@ -69,15 +48,15 @@ func TestLostLease(t *testing.T) {
 	etcdClient := raw(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	other := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets := watching(t, other, "greeter")
+	sets := registrytest.Follow(t, other, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 
 	first, begun := leaseOf(t, etcdClient, prefix, "a"), time.Now()
 	_, err := etcdClient.Revoke(t.Context(), first)
 	must(t, err)
-	expect(t, sets, "that the node is gone", ids())
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "that the node is gone", registrytest.IDs())
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	if took := time.Since(begun); took > 9*time.Second { // a third of the lease is when the client renews it
 		t.Errorf("the node came back after %v", took)
 	}
@@ -88,13 +67,13 @@ func TestLostLease(t *testing.T) {
 
 	_, err = etcdClient.Delete(t.Context(), prefix+"greeter/a")
 	must(t, err)
-	expect(t, sets, "that the node is gone", ids())
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "that the node is gone", registrytest.IDs())
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	if now := leaseOf(t, etcdClient, prefix, "a"); now != second {
 		t.Errorf("the node has lease %x, want its own, %x", now, second)
 	}
 	must(t, r.Deregister(t.Context(), node("a")))
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 	if rsp, err := etcdClient.TimeToLive(t.Context(), second); err != nil || rsp.TTL > 0 {
 		t.Errorf("the lease of a deregistered node: %+v, %v", rsp, err)
 	}
@@ -105,8 +84,8 @@ func TestLostToAnother(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	etcdClient := raw(t, addr)
-	way, said := testserver.NewRelay(t, addr), &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix, Logger: said.logger()})
+	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
+	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix, Logger: said.Logger()})
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
 	way.Kill()
 	_, err := etcdClient.Revoke(t.Context(), leaseOf(t, etcdClient, prefix, "a"))
@@ -116,7 +95,7 @@ func TestLostToAnother(t *testing.T) {
 	theirs.Address = "127.0.0.1:4712"
 	must(t, heir.Register(t.Context(), theirs, time.Minute))
 	way.Revive()
-	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
+	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
 	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
 	}
@@ -135,15 +114,15 @@ func TestRestart(t *testing.T) {
 			s := own(t)
 			r := open(t, etcd.Options{Endpoints: []string{s.Addr}})
 			other := open(t, etcd.Options{Endpoints: []string{s.Addr}})
-			sets := watching(t, other, "")
+			sets := registrytest.Follow(t, other, "")
 			must(t, r.Register(t.Context(), node("a"), 0))
 			must(t, r.Register(t.Context(), node("b"), time.Minute))
-			expect(t, sets, "two nodes", ids("a", "b"))
+			registrytest.Expect(t, sets, "two nodes", registrytest.IDs("a", "b"))
 			lease := leaseOf(t, raw(t, s.Addr), "/micro/registry/", "a")
 
 			s.Stop(how)
-			if got := expect(t, sets, "that etcd is away", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
-				t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+			if got := registrytest.Expect(t, sets, "that etcd is away", func(s registrytest.Set) bool { return s.Err != nil }); !errors.Is(got.Err, registry.ErrUnavailable) {
+				t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 			}
 			for what, err := range map[string]error{
 				"a renewal": r.Register(t.Context(), node("b"), time.Minute), "a registration": r.Register(t.Context(), node("c"), time.Minute),
@@ -156,14 +135,14 @@ func TestRestart(t *testing.T) {
 			}
 
 			s.MustStart(t)
-			if got := expect(t, sets, "a set", func(s set) bool { return s.err == nil }); !ids("a", "b")(got) {
-				t.Errorf("the first set after the restart has %+v", got.nodes)
+			if got := registrytest.Expect(t, sets, "a set", func(s registrytest.Set) bool { return s.Err == nil }); !registrytest.IDs("a", "b")(got) {
+				t.Errorf("the first set after the restart has %+v", got.Nodes)
 			}
 			if now := leaseOf(t, raw(t, s.Addr), "/micro/registry/", "a"); now != lease {
 				t.Errorf("the node has lease %x, want that of before, %x", now, lease)
 			}
 			must(t, r.Deregister(t.Context(), node("a")))
-			expect(t, sets, "one node less", ids("b"))
+			registrytest.Expect(t, sets, "one node less", registrytest.IDs("b"))
 		})
 	}
 }
@@ -175,42 +154,42 @@ func TestLostData(t *testing.T) {
 	t.Parallel()
 	s := own(t)
 	r := open(t, etcd.Options{Endpoints: []string{s.Addr}})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
 	for range 50 { // so that the new one's revision is less
 		must(t, second(raw(t, s.Addr).Put(t.Context(), "/elsewhere", "x")))
 	}
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	s.Stop("KILL")
-	expect(t, sets, "that etcd is away", func(s set) bool { return s.err != nil })
+	registrytest.Expect(t, sets, "that etcd is away", func(s registrytest.Set) bool { return s.Err != nil })
 	s.Dir = t.TempDir()
 	s.MustStart(t)
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	must(t, r.Register(t.Context(), node("b"), time.Hour))
-	expect(t, sets, "both", ids("a", "b"))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 }
 
 // An etcd that is not there yet is told of with its address and the reason, and is found when it comes.
 func TestAwayAtStart(t *testing.T) {
 	t.Parallel()
 	s := unstarted(t)
-	said := &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Logger: said.logger()})
-	sets := watching(t, r, "greeter")
+	said := &registrytest.Journal{}
+	r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Logger: said.Logger()})
+	sets := registrytest.Follow(t, r, "greeter")
 	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
 	for what, err := range map[string]error{
 		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
 		"Deregister": r.Deregister(t.Context(), node("a")),
-		"Watch":      expect(t, sets, "an error", func(s set) bool { return s.err != nil }).err,
+		"Watch":      registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err,
 	} {
 		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
 			t.Errorf("%s gave %v, want %s", what, err, want)
 		}
 	}
 	s.MustStart(t)
-	expect(t, sets, "an empty set", ids())
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	if log := said.String(); strings.Count(log, "etcd is away") != 1 || strings.Count(log, "etcd is back") != 1 {
 		t.Errorf("the logger was told\n%s", log)
 	}
@@ -223,8 +202,8 @@ func TestCloseWhileAway(t *testing.T) {
 	way := testserver.NewRelay(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	way.Kill()
 	begun := time.Now()
 	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
@@ -246,11 +225,11 @@ func TestWatchResumes(t *testing.T) {
 			writer := open(t, etcd.Options{Endpoints: []string{s.Addr}})
 			way := testserver.NewRelay(t, s.Addr)
 			r := open(t, etcd.Options{Endpoints: []string{way.Addr}})
-			sets, all := watching(t, r, "greeter"), watching(t, r, "")
+			sets, all := registrytest.Follow(t, r, "greeter"), registrytest.Follow(t, r, "")
 			must(t, writer.Register(t.Context(), node("a"), 0))
 			must(t, writer.Register(t.Context(), node("b"), 0))
-			for _, w := range []<-chan set{sets, all} {
-				expect(t, w, "two nodes", ids("a", "b"))
+			for _, w := range []<-chan registrytest.Set{sets, all} {
+				registrytest.Expect(t, w, "two nodes", registrytest.IDs("a", "b"))
 			}
 			for round := range 3 {
 				way.Hold()
@@ -263,18 +242,18 @@ func TestWatchResumes(t *testing.T) {
 					must(t, err)
 				}
 				way.Release()
-				for _, w := range []<-chan set{sets, all} {
-					expect(t, w, "what changed while it was cut off", func(s set) bool {
-						if s.err != nil {
-							t.Errorf("round %d: the watch yielded %v", round, s.err)
+				for _, w := range []<-chan registrytest.Set{sets, all} {
+					registrytest.Expect(t, w, "what changed while it was cut off", func(s registrytest.Set) bool {
+						if s.Err != nil {
+							t.Errorf("round %d: the watch yielded %v", round, s.Err)
 						}
-						return ids("b", "c")(s)
+						return registrytest.IDs("b", "c")(s)
 					})
 				}
 				must(t, writer.Deregister(t.Context(), node("c")))
 				must(t, writer.Register(t.Context(), node("a"), 0))
-				for _, w := range []<-chan set{sets, all} {
-					expect(t, w, "the next changes", ids("a", "b"))
+				for _, w := range []<-chan registrytest.Set{sets, all} {
+					registrytest.Expect(t, w, "the next changes", registrytest.IDs("a", "b"))
 				}
 			}
 		})
@@ -285,20 +264,20 @@ func TestWatchResumes(t *testing.T) {
 func TestHeldSinceLongAgo(t *testing.T) {
 	t.Parallel()
 	s := own(t)
-	etcdClient, way, said := raw(t, s.Addr), testserver.NewRelay(t, s.Addr), &journal{}
-	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Logger: said.logger()})
+	etcdClient, way, said := raw(t, s.Addr), testserver.NewRelay(t, s.Addr), &registrytest.Journal{}
+	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Logger: said.Logger()})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
 	must(t, second(etcdClient.Put(t.Context(), "/elsewhere", "x")))
 	rsp, err := etcdClient.Put(t.Context(), "/elsewhere", "y")
 	must(t, err)
 	must(t, second(etcdClient.Compact(t.Context(), rsp.Header.Revision)))
 	way.Kill()
-	eventually(t, "it is away", func() bool { return strings.Contains(said.String(), "away") })
+	registrytest.Eventually(t, "it is away", func() bool { return strings.Contains(said.String(), "away") })
 	way.Revive()
-	eventually(t, "it is back", func() bool { return strings.Contains(said.String(), "back") })
+	registrytest.Eventually(t, "it is back", func() bool { return strings.Contains(said.String(), "back") })
 	first := leaseOf(t, etcdClient, "/micro/registry/", "a")
 	must(t, second(etcdClient.Revoke(t.Context(), first)))
-	eventually(t, "the node is put again", func() bool { now := leaseOf(t, etcdClient, "/micro/registry/", "a"); return now != 0 && now != first })
+	registrytest.Eventually(t, "the node is put again", func() bool { now := leaseOf(t, etcdClient, "/micro/registry/", "a"); return now != 0 && now != first })
 }
 
 // A server that accepts connections and says nothing does not hold up a caller for ever.
@@ -316,7 +295,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("Register gave %v, want Canceled", err)
 	}
 	way.Release()
-	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Of several members one that is there is enough.
@@ -325,14 +304,14 @@ func TestSeveralMembers(t *testing.T) {
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	first, last := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
 	r := open(t, etcd.Options{Endpoints: []string{first.Addr, testserver.FreeAddr(), last.Addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	first.Kill()
 	changed := node("a")
 	changed.Version = "2"
-	eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
-	expect(t, sets, "the change", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(changed) })
+	registrytest.Eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
+	registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
 }
 
 // Names that are odd, and what is none at all.
@@ -340,7 +319,7 @@ func TestOddNames(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
-	expect(t, watching(t, r, "../x"), "an empty set", ids())
+	registrytest.Expect(t, registrytest.Follow(t, r, "../x"), "an empty set", registrytest.IDs())
 	if err := r.Register(t.Context(), node("a"), -1); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("a negative ttl gave %v", err)
 	}
@@ -352,7 +331,7 @@ func TestOddNames(t *testing.T) {
 		t.Errorf("the second id of a key gave %v, want ErrConflict", err)
 	}
 	must(t, r.Deregister(t.Context(), node("a-b")))
-	expect(t, watching(t, r, "greeter"), "the first", ids("a/b"))
+	registrytest.Expect(t, registrytest.Follow(t, r, "greeter"), "the first", registrytest.IDs("a/b"))
 }
 
 // Without a majority what is known is still found, a watch says that it may be old, and nothing can be registered. With one
@@ -361,29 +340,29 @@ func TestNoMajority(t *testing.T) {
 	t.Parallel()
 	members, endpoints := cluster(t, 3)
 	r := open(t, etcd.Options{Endpoints: endpoints, Timeout: 2 * time.Second})
-	sets := watching(t, r, "greeter")
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 
 	members[0].Stop("KILL")
-	eventually(t, "two members take a node", func() bool { return r.Register(t.Context(), node("b"), 0) == nil })
-	expect(t, sets, "both", ids("a", "b"))
+	registrytest.Eventually(t, "two members take a node", func() bool { return r.Register(t.Context(), node("b"), 0) == nil })
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 
 	members[1].Stop("KILL")
-	if got := expect(t, sets, "an error", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
-		t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+	if got := registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }); !errors.Is(got.Err, registry.ErrUnavailable) {
+		t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 	}
 	if err := r.Register(t.Context(), node("c"), 0); !errors.Is(err, registry.ErrUnavailable) {
 		t.Errorf("Register gave %v, want ErrUnavailable", err)
 	}
-	eventually(t, "the nodes are found", func() bool { nodes, err := r.Get(t.Context(), "greeter"); return err == nil && len(nodes) == 2 })
+	registrytest.Eventually(t, "the nodes are found", func() bool { nodes, err := r.Get(t.Context(), "greeter"); return err == nil && len(nodes) == 2 })
 	late := open(t, etcd.Options{Endpoints: endpoints})
-	expect(t, watching(t, late, "greeter"), "the nodes", ids("a", "b"))
+	registrytest.Expect(t, registrytest.Follow(t, late, "greeter"), "the nodes", registrytest.IDs("a", "b"))
 
 	members[1].MustStart(t)
-	expect(t, sets, "the nodes again", ids("a", "b"))
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("c"), 0) == nil })
-	expect(t, sets, "all", ids("a", "b", "c"))
+	registrytest.Expect(t, sets, "the nodes again", registrytest.IDs("a", "b"))
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("c"), 0) == nil })
+	registrytest.Expect(t, sets, "all", registrytest.IDs("a", "b", "c"))
 }
 
 // cluster starts servers that make one etcd.

@@ -11,6 +11,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/nats"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -40,8 +41,8 @@ func TestLogin(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
-			r := open(t, nats.Options{Servers: []string{s.Addr}, Username: tt.user, Password: tt.password, Logger: said.logger()})
+			said := &registrytest.Journal{}
+			r := open(t, nats.Options{Servers: []string{s.Addr}, Username: tt.user, Password: tt.password, Logger: said.Logger()})
 			check := func(what string, err error, code status.Code) {
 				t.Helper()
 				if code == 0 && err != nil {
@@ -57,13 +58,13 @@ func TestLogin(t *testing.T) {
 			id := strings.ReplaceAll(tt.name, " ", "-")
 			check("Register", r.Register(t.Context(), node(id), time.Minute), tt.write)
 			check("List", second(r.List(t.Context())), tt.read)
-			sets := watching(t, r, "greeter")
+			sets := registrytest.Follow(t, r, "greeter")
 			if tt.read != 0 {
-				check("Watch", expect(t, sets, "an error", func(s set) bool { return s.err != nil }).err, tt.read)
+				check("Watch", registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err, tt.read)
 			} else if tt.write == 0 {
-				expect(t, sets, "the node", ids(id))
+				registrytest.Expect(t, sets, "the node", registrytest.IDs(id))
 			} else {
-				expect(t, sets, "a set", func(s set) bool { return s.err == nil })
+				registrytest.Expect(t, sets, "a set", func(s registrytest.Set) bool { return s.Err == nil })
 			}
 			if strings.Contains(said.String(), password) {
 				t.Errorf("the logger was told the password:\n%s", said)
@@ -97,11 +98,11 @@ func TestTLS(t *testing.T) {
 			r, err := registry.Openers{"nats": nats.Open}.Open(t.Context(), "nats://"+s.Addr+tt.query)
 			must(t, err)
 			defer r.Close()
-			sets := watching(t, r.(*nats.Registry), "greeter")
+			sets := registrytest.Follow(t, r.(*nats.Registry), "greeter")
 			switch err := r.Register(t.Context(), node("a"), time.Minute); {
 			case tt.err == "":
 				must(t, err)
-				expect(t, sets, "the node", ids("a"))
+				registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 			case !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), tt.err):
 				t.Errorf("Register gave %v, want %q", err, tt.err)
 			}

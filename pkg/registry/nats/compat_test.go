@@ -15,6 +15,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/nats"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // theirs is what go-micro v5 says of a service with a stream and a subscriber, and of its broker, two of whose nodes are one process's.
@@ -89,16 +90,16 @@ func TestReadsGoMicro(t *testing.T) {
 		t.Error("their id is taken")
 	}
 
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "both", ids("a", theirID))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", theirID))
 	say := func(action, service string) {
 		must(t, c.Publish(prefix+".watch", fmt.Appendf(nil, `{"Service":%s,"Action":%q}`, service, action)))
 	}
 	second := strings.NewReplacer("f4b983c9", "second").Replace(theirs)
 	say("create", second)
-	expect(t, sets, "the second", func(s set) bool { return len(s.nodes) == 3 })
+	registrytest.Expect(t, sets, "the second", func(s registrytest.Set) bool { return len(s.Nodes) == 3 })
 	say("update", strings.NewReplacer("latest", "newer").Replace(second))
-	expect(t, sets, "its other version", func(s set) bool { return len(s.nodes) == 3 && s.nodes[2].Version == "newer" })
+	registrytest.Expect(t, sets, "its other version", func(s registrytest.Set) bool { return len(s.Nodes) == 3 && s.Nodes[2].Version == "newer" })
 	for _, junk := range []string{"null", "junk", `{}`, `{"name":"greeter"}`, `{"name":"greeter","nodes":[null]}`, `{"name":"../x","nodes":[{"id":"x","address":"y:1"}]}`} {
 		say("create", junk)
 		say("delete", junk)
@@ -108,9 +109,9 @@ func TestReadsGoMicro(t *testing.T) {
 	}
 	say("delete", second)
 	say("delete", strings.NewReplacer(theirID, "a").Replace(theirs)) // it is not theirs
-	expect(t, sets, "both", ids("a", theirID))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", theirID))
 	say("delete", theirs)
-	expect(t, sets, "ours alone", ids("a"))
+	registrytest.Expect(t, sets, "ours alone", registrytest.IDs("a"))
 }
 
 // TestAnswersGoMicro: to its questions, with what it reads, and no more than it knows.
@@ -227,11 +228,11 @@ func TestMixedFleet(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "an empty set", ids())
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
 	g := startGoMicro(t, addr, prefix, "greeter", "greeter-theirs")
 	g.read(g.event) // its own
-	got := expect(t, sets, "theirs", ids("greeter-theirs")).nodes[0]
+	got := registrytest.Expect(t, sets, "theirs", registrytest.IDs("greeter-theirs")).Nodes[0]
 	if got.Address != "10.0.0.7:18080" || len(got.Endpoints) != 1 || got.Endpoints[0].Request.Values[0].Name != "name" || got.Metadata["protocol"] != "mucp" {
 		t.Errorf("their node is read as %+v", got)
 	}
@@ -262,5 +263,5 @@ func TestMixedFleet(t *testing.T) {
 	if s := g.do("leave"); s != `"left"` {
 		t.Errorf("it says %s", s)
 	}
-	expect(t, sets, "nobody", ids())
+	registrytest.Expect(t, sets, "nobody", registrytest.IDs())
 }

@@ -1,11 +1,9 @@
 package nats_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,27 +15,8 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/nats"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
-
-// journal is a logger that keeps what it is told.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
 func second[T any](_ T, err error) error { return err }
 
@@ -47,26 +26,26 @@ func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	kill := spawn(t, addr, prefix, "mortal")
-	expect(t, sets, "the node of the process", ids("mortal"))
+	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	if err := r.Register(t.Context(), node("mortal"), 0); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("its id gave %v, want ErrConflict", err)
 	}
 	kill()
 	killed := time.Now()
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 	if took := time.Since(killed); took > 5*time.Second {
 		t.Errorf("the node went after %v, its lease is 1s", took)
 	}
 
 	kill = spawn(t, addr, prefix, "mortal")
-	expect(t, sets, "the node of the process", ids("mortal"))
+	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	heir := node("mortal")
 	heir.Address = "127.0.0.1:4712"
-	eventually(t, "the id is free", func() bool { return r.Register(t.Context(), heir, 0) == nil })
-	expect(t, sets, "the heir", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(heir) })
+	registrytest.Eventually(t, "the id is free", func() bool { return r.Register(t.Context(), heir, 0) == nil })
+	registrytest.Expect(t, sets, "the heir", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(heir) })
 }
 
 // A NATS that is stopped and started anew is an error for a while, and loses nothing.
@@ -78,16 +57,16 @@ func TestRestart(t *testing.T) {
 			s := own(t)
 			r := open(t, nats.Options{Servers: []string{s.Addr}, TTL: time.Second})
 			other := open(t, nats.Options{Servers: []string{s.Addr}})
-			sets := watching(t, other, "")
+			sets := registrytest.Follow(t, other, "")
 			must(t, r.Register(t.Context(), node("a"), 0))
 			must(t, r.Register(t.Context(), node("b"), time.Minute))
-			expect(t, sets, "two nodes", ids("a", "b"))
+			registrytest.Expect(t, sets, "two nodes", registrytest.IDs("a", "b"))
 
 			s.Stop(how)
-			if got := expect(t, sets, "that NATS is away", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
-				t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+			if got := registrytest.Expect(t, sets, "that NATS is away", func(s registrytest.Set) bool { return s.Err != nil }); !errors.Is(got.Err, registry.ErrUnavailable) {
+				t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 			}
-			eventually(t, "the reason is known", func() bool { return errors.Is(second(r.List(t.Context())), syscall.ECONNREFUSED) })
+			registrytest.Eventually(t, "the reason is known", func() bool { return errors.Is(second(r.List(t.Context())), syscall.ECONNREFUSED) })
 			for what, err := range map[string]error{
 				"a renewal": r.Register(t.Context(), node("b"), time.Minute), "a registration": r.Register(t.Context(), node("c"), time.Minute),
 				"Get": second(r.Get(t.Context(), "greeter")), "List": second(other.List(t.Context())),
@@ -100,11 +79,11 @@ func TestRestart(t *testing.T) {
 			time.Sleep(2500 * time.Millisecond) // over twice the leases
 
 			s.MustStart(t)
-			if got := expect(t, sets, "a set", func(s set) bool { return s.err == nil }); !ids("a", "b")(got) {
-				t.Errorf("the first set after the restart has %+v", got.nodes)
+			if got := registrytest.Expect(t, sets, "a set", func(s registrytest.Set) bool { return s.Err == nil }); !registrytest.IDs("a", "b")(got) {
+				t.Errorf("the first set after the restart has %+v", got.Nodes)
 			}
-			eventually(t, "a node can be taken away", func() bool { return r.Deregister(t.Context(), node("a")) == nil })
-			expect(t, sets, "one node less", ids("b"))
+			registrytest.Eventually(t, "a node can be taken away", func() bool { return r.Deregister(t.Context(), node("a")) == nil })
+			registrytest.Expect(t, sets, "one node less", registrytest.IDs("b"))
 			late := open(t, nats.Options{Servers: []string{s.Addr}})
 			if nodes, err := late.List(t.Context()); err != nil || len(nodes) != 1 {
 				t.Errorf("a new registry lists %+v, %v", nodes, err)
@@ -120,13 +99,13 @@ func TestDeregisterWhileAway(t *testing.T) {
 	way := testserver.NewRelay(t, addr)
 	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix})
 	other := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := watching(t, other, "greeter")
+	sets := registrytest.Follow(t, other, "greeter")
 	for _, id := range []string{"a", "b", "c"} {
 		must(t, r.Register(t.Context(), node(id), 0))
 	}
-	expect(t, sets, "the nodes", ids("a", "b", "c"))
+	registrytest.Expect(t, sets, "the nodes", registrytest.IDs("a", "b", "c"))
 	way.Kill()
-	eventually(t, "it is away", func() bool { return second(r.List(t.Context())) != nil })
+	registrytest.Eventually(t, "it is away", func() bool { return second(r.List(t.Context())) != nil })
 	for _, id := range []string{"a", "b"} {
 		if err := r.Deregister(t.Context(), node(id)); !errors.Is(err, registry.ErrUnavailable) {
 			t.Errorf("Deregister gave %v, want ErrUnavailable", err)
@@ -136,30 +115,30 @@ func TestDeregisterWhileAway(t *testing.T) {
 		t.Errorf("Register gave %v, want ErrUnavailable", err)
 	}
 	way.Revive()
-	expect(t, sets, "what was not taken away", ids("b", "c"))
+	registrytest.Expect(t, sets, "what was not taken away", registrytest.IDs("b", "c"))
 }
 
 // A NATS that is not there yet is told of with its address and the reason, and is found when it comes.
 func TestAwayAtStart(t *testing.T) {
 	t.Parallel()
 	s := unstarted(t)
-	said := &journal{}
-	r := open(t, nats.Options{Servers: []string{s.Addr}, Logger: said.logger()})
-	sets := watching(t, r, "greeter")
+	said := &registrytest.Journal{}
+	r := open(t, nats.Options{Servers: []string{s.Addr}, Logger: said.Logger()})
+	sets := registrytest.Follow(t, r, "greeter")
 	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
 	for what, err := range map[string]error{
 		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
 		"Deregister": r.Deregister(t.Context(), node("a")),
-		"Watch":      expect(t, sets, "an error", func(s set) bool { return s.err != nil }).err,
+		"Watch":      registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err,
 	} {
 		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
 			t.Errorf("%s gave %v, want %s", what, err, want)
 		}
 	}
 	s.MustStart(t)
-	expect(t, sets, "an empty set", ids())
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	if log := said.String(); strings.Count(log, "nats is away") != 1 || strings.Count(log, "nats is back") != 1 {
 		t.Errorf("the logger was told\n%s", log)
 	}
@@ -172,8 +151,8 @@ func TestCloseWhileAway(t *testing.T) {
 	way := testserver.NewRelay(t, addr)
 	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	way.Kill()
 	begun := time.Now()
 	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
@@ -191,25 +170,25 @@ func TestWatchResumes(t *testing.T) {
 	writer := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix, TTL: time.Second})
 	way := testserver.NewRelay(t, addr)
 	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix})
-	sets, all := watching(t, r, "greeter"), watching(t, r, "")
+	sets, all := registrytest.Follow(t, r, "greeter"), registrytest.Follow(t, r, "")
 	must(t, writer.Register(t.Context(), node("a"), 0))
 	must(t, writer.Register(t.Context(), node("b"), 0))
-	for _, w := range []<-chan set{sets, all} {
-		expect(t, w, "two nodes", ids("a", "b"))
+	for _, w := range []<-chan registrytest.Set{sets, all} {
+		registrytest.Expect(t, w, "two nodes", registrytest.IDs("a", "b"))
 	}
 	for range 2 {
 		way.Hold()
 		must(t, writer.Deregister(t.Context(), node("a")))
 		must(t, writer.Register(t.Context(), node("c"), 0))
 		way.Release()
-		for _, w := range []<-chan set{sets, all} {
-			expect(t, w, "what came", ids("a", "b", "c"))
-			expect(t, w, "that one has gone", ids("b", "c"))
+		for _, w := range []<-chan registrytest.Set{sets, all} {
+			registrytest.Expect(t, w, "what came", registrytest.IDs("a", "b", "c"))
+			registrytest.Expect(t, w, "that one has gone", registrytest.IDs("b", "c"))
 		}
 		must(t, writer.Deregister(t.Context(), node("c")))
 		must(t, writer.Register(t.Context(), node("a"), 0))
-		for _, w := range []<-chan set{sets, all} {
-			expect(t, w, "the next changes", ids("a", "b"))
+		for _, w := range []<-chan registrytest.Set{sets, all} {
+			registrytest.Expect(t, w, "the next changes", registrytest.IDs("a", "b"))
 		}
 	}
 }
@@ -218,17 +197,17 @@ func TestWatchResumes(t *testing.T) {
 func TestLostToAnother(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
-	way, said := testserver.NewRelay(t, addr), &journal{}
-	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix, Logger: said.logger()})
+	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
+	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix, Logger: said.Logger()})
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
 	way.Kill()
 	heir := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := watching(t, open(t, nats.Options{Servers: []string{addr}, Prefix: prefix}), "greeter")
+	sets := registrytest.Follow(t, open(t, nats.Options{Servers: []string{addr}, Prefix: prefix}), "greeter")
 	theirs := node("a")
 	theirs.Address = "127.0.0.1:4712"
-	eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
+	registrytest.Eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
 	way.Revive()
-	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
+	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
 	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
 	}
@@ -236,7 +215,7 @@ func TestLostToAnother(t *testing.T) {
 	if nodes, err := heir.Get(t.Context(), "greeter"); err != nil || len(nodes) != 1 || !nodes[0].Equal(theirs) {
 		t.Errorf("Get gave %+v, %v", nodes, err)
 	}
-	expect(t, sets, "the second", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(theirs) })
+	registrytest.Expect(t, sets, "the second", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(theirs) })
 }
 
 // Of several that take an id at the same time one has it.
@@ -277,14 +256,14 @@ func TestClaimsAtOnce(t *testing.T) {
 			t.Fatalf("round %d: nobody has the id", round)
 		}
 		for _, r := range rs {
-			eventually(t, "all see the one who has it", func() bool {
+			registrytest.Eventually(t, "all see the one who has it", func() bool {
 				nodes, err := r.List(t.Context())
 				return err == nil && len(nodes) == 1 && nodes[0].Address == fmt.Sprint("127.0.0.1:", 5000+winner)
 			})
 		}
 		must(t, rs[winner].Deregister(t.Context(), n))
 		for _, r := range rs {
-			eventually(t, "it is gone", func() bool { return len(list(t, r)) == 0 })
+			registrytest.Eventually(t, "it is gone", func() bool { return len(list(t, r)) == 0 })
 		}
 	}
 }
@@ -306,7 +285,7 @@ func TestSilentHolder(t *testing.T) {
 	must(t, c.Flush())
 	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, watching(t, r, ""), "the node", ids("a"))
+	registrytest.Expect(t, registrytest.Follow(t, r, ""), "the node", registrytest.IDs("a"))
 }
 
 // A server that accepts connections and says nothing does not hold up a caller for ever.
@@ -324,7 +303,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("Register gave %v, want Canceled", err)
 	}
 	way.Release()
-	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Of several servers one that is there is enough.
@@ -333,14 +312,14 @@ func TestSeveralServers(t *testing.T) {
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	first, last := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
 	r := open(t, nats.Options{Servers: []string{first.Addr, testserver.FreeAddr(), last.Addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	first.Kill()
 	changed := node("a")
 	changed.Version = "2"
-	eventually(t, "the other server takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
-	expect(t, sets, "the change", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(changed) })
+	registrytest.Eventually(t, "the other server takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
+	registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
 }
 
 // More than can be read at once is asked for anew, and nothing is missing at the end.
@@ -348,8 +327,8 @@ func TestFlood(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "an empty set", ids())
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
 	c := raw(t, addr)
 	for i := range 60_000 { // of a registry that does not go on
 		m := &natsgo.Msg{Subject: prefix + ".watch", Data: fmt.Appendf(nil, `{"Service":{"name":"greeter","nodes":[{"id":"flood-%d","address":"127.0.0.1:1"}]},"Action":"create"}`, i%100)}
@@ -359,7 +338,7 @@ func TestFlood(t *testing.T) {
 	must(t, c.Flush())
 	other := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
 	must(t, other.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node, and nothing that is not announced any more", ids("a"))
+	registrytest.Expect(t, sets, "the node, and nothing that is not announced any more", registrytest.IDs("a"))
 }
 
 // Names that are odd, and what is none at all.
@@ -367,7 +346,7 @@ func TestOddNames(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	expect(t, watching(t, r, "../x"), "an empty set", ids())
+	registrytest.Expect(t, registrytest.Follow(t, r, "../x"), "an empty set", registrytest.IDs())
 	if err := r.Register(t.Context(), node("a"), -1); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("a negative ttl gave %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/registry/zookeeper"
 	"github.com/cb02dfca/micro/pkg/status"
 )
@@ -44,12 +45,12 @@ func TestLogin(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
-			r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix, Username: tt.user, Password: tt.password, Logger: said.logger()})
-			sets := watching(t, r, "")
-			first := expect(t, sets, "anything", func(set) bool { return true })
+			said := &registrytest.Journal{}
+			r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix, Username: tt.user, Password: tt.password, Logger: said.Logger()})
+			sets := registrytest.Follow(t, r, "")
+			first := registrytest.Expect(t, sets, "anything", func(registrytest.Set) bool { return true })
 			for what, err := range map[string]error{
-				"Register": r.Register(t.Context(), node("a"), time.Minute), "List": second(r.List(t.Context())), "Watch": first.err,
+				"Register": r.Register(t.Context(), node("a"), time.Minute), "List": second(r.List(t.Context())), "Watch": first.Err,
 			} {
 				if tt.code == 0 && err != nil {
 					t.Errorf("%s: %v", what, err)
@@ -62,7 +63,7 @@ func TestLogin(t *testing.T) {
 				}
 			}
 			if tt.code == 0 {
-				expect(t, sets, "the node", ids("a"))
+				registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 			}
 			if strings.Contains(said.String(), password) {
 				t.Errorf("the logger was told the password:\n%s", said)
@@ -77,18 +78,18 @@ func TestLoginIsEnforced(t *testing.T) {
 	s := own(t, "enforce.auth.enabled=true", "enforce.auth.schemes=digest")
 	way := testserver.NewRelay(t, s.Addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Username: "svc", Password: password, TTL: 2 * time.Second})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	way.Hold()
 	way.Release()
 	must(t, r.Register(t.Context(), node("b"), time.Hour))
-	expect(t, sets, "both", ids("a", "b"))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 
 	bare := open(t, zookeeper.Options{Endpoints: []string{s.Addr}})
 	for what, err := range map[string]error{
 		"Register": bare.Register(t.Context(), node("c"), time.Minute), "List": second(bare.List(t.Context())),
-		"Watch": expect(t, watching(t, bare, ""), "anything", func(set) bool { return true }).err,
+		"Watch": registrytest.Expect(t, registrytest.Follow(t, bare, ""), "anything", func(registrytest.Set) bool { return true }).Err,
 	} {
 		if !errors.Is(err, &status.Error{Code: status.Unauthenticated}) || !strings.Contains(err.Error(), "it asks for a user") {
 			t.Errorf("%s gave %v, want 401", what, err)
@@ -120,7 +121,7 @@ func TestWhoMayWrite(t *testing.T) {
 					t.Errorf("%s has %v, %v, want %v", path, got, err, want)
 				}
 			}
-			expect(t, watching(t, guest, "greeter"), "the node", ids("a"))
+			registrytest.Expect(t, registrytest.Follow(t, guest, "greeter"), "the node", registrytest.IDs("a"))
 			err := guest.Register(t.Context(), node("b"), 0)
 			if user == "" {
 				must(t, err)
@@ -151,11 +152,11 @@ func TestTLS(t *testing.T) {
 			r, err := registry.Openers{"zookeeper": zookeeper.Open}.Open(t.Context(), "zookeeper://"+secure+tt.query)
 			must(t, err)
 			defer r.Close()
-			sets := watching(t, r.(*zookeeper.Registry), "greeter")
+			sets := registrytest.Follow(t, r.(*zookeeper.Registry), "greeter")
 			switch err := r.Register(t.Context(), node("a"), time.Minute); {
 			case tt.err == "":
 				must(t, err)
-				expect(t, sets, "the node", ids("a"))
+				registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 			case !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), tt.err):
 				t.Errorf("Register gave %v, want %q", err, tt.err)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-zookeeper/zk"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/registry/zookeeper"
 )
 
@@ -35,13 +36,13 @@ func TestReadsGoMicro(t *testing.T) {
 	client := raw(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), 0))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "ours", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "ours", registrytest.IDs("a"))
 	for path, value := range theirs {
 		put(t, client, prefix+"/"+path, value)
 	}
 	const id = "greeter-f4b983c9-29df-41d1-905b-6c8e03ee560b"
-	got := expect(t, sets, "both", ids("a", id)).nodes[1]
+	got := registrytest.Expect(t, sets, "both", registrytest.IDs("a", id)).Nodes[1]
 	want := registry.Node{
 		ID: id, Service: "greeter", Version: "latest", Address: "10.0.0.7:18080",
 		Metadata: map[string]string{"broker": "http", "protocol": "mucp", "registry": "zookeeper", "server": "mucp", "transport": "http"},
@@ -72,7 +73,7 @@ func TestReadsGoMicro(t *testing.T) {
 		t.Errorf("Deregister of their node gave %v, want ErrConflict", err)
 	}
 	must(t, client.Delete(prefix+"/greeter/"+id, -1))
-	expect(t, sets, "ours alone", ids("a"))
+	registrytest.Expect(t, sets, "ours alone", registrytest.IDs("a"))
 }
 
 // put writes a record as go-micro does: permanent, with the folders that lead there, for everybody.
@@ -148,16 +149,16 @@ func TestWritesAsGoMicro(t *testing.T) {
 func TestForeignRecords(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
-	client, said := raw(t, addr), &journal{}
-	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix, Logger: said.logger()})
-	sets := watching(t, r, "")
-	expect(t, sets, "an empty set", ids())
+	client, said := raw(t, addr), &registrytest.Journal{}
+	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix, Logger: said.Logger()})
+	sets := registrytest.Follow(t, r, "")
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
 	record := func(service, id string) string {
 		return fmt.Sprintf(`{"name":%q,"nodes":[{"id":%q,"address":"127.0.0.1:1"}]}`, service, id)
 	}
 	put := func(path, value string) { put(t, client, prefix+"/"+path, value) }
 	put("greeter/a", record("greeter", "a"))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	for key, value := range map[string]string{
 		"greeter/junk": "junk", "greeter/null": "null", "greeter/none": `{"name":"greeter"}`, "greeter/empty": "",
 		"greeter/two":   `{"name":"greeter","nodes":[{"id":"two","address":"127.0.0.1:1"},{"id":"three","address":"127.0.0.1:1"}]}`,
@@ -173,13 +174,13 @@ func TestForeignRecords(t *testing.T) {
 		must(t, second(client.Create(prefix+"/"+path, []byte(record("greeter", "closed")), 0, zk.DigestACL(zk.PermAll, "other", "word"))))
 	}
 	put("greeter/b", record("greeter", "b"))
-	expect(t, sets, "the nodes alone", ids("a", "b"))
+	registrytest.Expect(t, sets, "the nodes alone", registrytest.IDs("a", "b"))
 	put("greeter/a", "junk")
-	expect(t, sets, "one node less", ids("b"))
+	registrytest.Expect(t, sets, "one node less", registrytest.IDs("b"))
 	put("auth/b", record("auth", "b")) // an id of two services shows once, with the first
-	expect(t, sets, "the first", func(s set) bool { return ids("b")(s) && s.nodes[0].Service == "auth" })
+	registrytest.Expect(t, sets, "the first", func(s registrytest.Set) bool { return registrytest.IDs("b")(s) && s.Nodes[0].Service == "auth" })
 	must(t, client.Delete(prefix+"/auth/b", -1))
-	expect(t, sets, "the other", func(s set) bool { return ids("b")(s) && s.nodes[0].Service == "greeter" })
+	registrytest.Expect(t, sets, "the other", func(s registrytest.Set) bool { return registrytest.IDs("b")(s) && s.Nodes[0].Service == "greeter" })
 	if nodes, err := r.List(t.Context()); err != nil || len(nodes) != 1 {
 		t.Errorf("List gave %+v, %v", nodes, err)
 	}
@@ -194,14 +195,14 @@ func TestFolderGoes(t *testing.T) {
 	addr, prefix := own(t).Addr, prefixOf(t) // one that looks for such folders often
 	client := raw(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets, all := watching(t, r, "greeter"), watching(t, r, "")
+	sets, all := registrytest.Follow(t, r, "greeter"), registrytest.Follow(t, r, "")
 	for range 2 {
 		must(t, r.Register(t.Context(), node("a"), 0))
-		expect(t, sets, "the node", ids("a"))
-		expect(t, all, "the node", ids("a"))
+		registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
+		registrytest.Expect(t, all, "the node", registrytest.IDs("a"))
 		must(t, r.Deregister(t.Context(), node("a")))
-		eventually(t, "the folder goes", func() bool { there, _, err := client.Exists(prefix + "/greeter"); return err == nil && !there })
-		expect(t, sets, "no node", ids())
-		expect(t, all, "no node", ids())
+		registrytest.Eventually(t, "the folder goes", func() bool { there, _, err := client.Exists(prefix + "/greeter"); return err == nil && !there })
+		registrytest.Expect(t, sets, "no node", registrytest.IDs())
+		registrytest.Expect(t, all, "no node", registrytest.IDs())
 	}
 }

@@ -1,13 +1,11 @@
 package zookeeper_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/registry/zookeeper"
 )
 
@@ -36,36 +35,16 @@ func ownerOf(t *testing.T, c *zk.Conn, prefix, id string) int64 {
 	return stat.EphemeralOwner
 }
 
-// journal is a logger that keeps what it is told.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
-
 // A process that is killed takes its nodes with it: not when the hour is over that they were registered for, but with its lease.
 func TestKilledProcess(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	kill := spawn(t, addr, prefix, "mortal")
-	expect(t, sets, "the node of the process", ids("mortal"))
+	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 }
 
 // A session that is lost is made anew, and the node put again: when the process was cut off for longer than it lasts, and when somebody
@@ -79,27 +58,27 @@ func TestLostSession(t *testing.T) {
 			way, client := testserver.NewRelay(t, addr), raw(t, addr)
 			r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix, TTL: 2 * time.Second})
 			other := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-			sets := watching(t, other, "greeter")
+			sets := registrytest.Follow(t, other, "greeter")
 			must(t, r.Register(t.Context(), node("a"), time.Hour))
 			must(t, r.Register(t.Context(), node("brief"), time.Second)) // another session, and over before it could come back
-			expect(t, sets, "the nodes", ids("a", "brief"))
+			registrytest.Expect(t, sets, "the nodes", registrytest.IDs("a", "brief"))
 			first := ownerOf(t, client, prefix, "a")
 			way.Hold()
 			if how == "closed" {
 				closeSession(t, addr, first)
 			}
-			expect(t, sets, "no node", ids())
+			registrytest.Expect(t, sets, "no node", registrytest.IDs())
 			way.Release()
-			expect(t, sets, "the node again", ids("a"))
+			registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 			if second := ownerOf(t, client, prefix, "a"); second == 0 || second == first {
 				t.Errorf("the node came back under session %x, after %x", second, first)
 			}
 			changed := node("a")
 			changed.Version = "2"
 			must(t, r.Register(t.Context(), changed, time.Hour))
-			expect(t, sets, "the change", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(changed) })
+			registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
 			must(t, r.Deregister(t.Context(), changed))
-			expect(t, sets, "no node", ids())
+			registrytest.Expect(t, sets, "no node", registrytest.IDs())
 		})
 	}
 }
@@ -150,41 +129,41 @@ func TestByHand(t *testing.T) {
 	client := raw(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix, TTL: 3 * time.Second})
 	other := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets := watching(t, other, "greeter")
+	sets := registrytest.Follow(t, other, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	for _, renew := range []bool{true, false} {
 		must(t, client.Delete(prefix+"/greeter/a", -1))
-		expect(t, sets, "no node", ids())
+		registrytest.Expect(t, sets, "no node", registrytest.IDs())
 		if renew {
 			must(t, r.Register(t.Context(), node("a"), time.Minute))
 		}
-		expect(t, sets, "the node again", ids("a"))
+		registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	}
 	must(t, second(client.Set(prefix+"/greeter/a", []byte("junk"), -1)))
-	expect(t, sets, "no node", ids())
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	must(t, r.Deregister(t.Context(), node("a")))
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 }
 
 // The path of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
 func TestLostToAnother(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
-	way, said := testserver.NewRelay(t, addr), &journal{}
-	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix, TTL: time.Second, Logger: said.logger()})
+	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
+	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix, TTL: time.Second, Logger: said.Logger()})
 	heir := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets := watching(t, heir, "greeter")
+	sets := registrytest.Follow(t, heir, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	way.Kill()
-	expect(t, sets, "no node", ids())
+	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 	theirs := node("a")
 	theirs.Address = "127.0.0.1:4712"
 	must(t, heir.Register(t.Context(), theirs, time.Minute))
 	way.Revive()
-	eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
+	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
 	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
 	}
@@ -203,15 +182,15 @@ func TestRestart(t *testing.T) {
 			s := own(t)
 			r := open(t, zookeeper.Options{Endpoints: []string{s.Addr}})
 			other := open(t, zookeeper.Options{Endpoints: []string{s.Addr}})
-			sets := watching(t, other, "")
+			sets := registrytest.Follow(t, other, "")
 			must(t, r.Register(t.Context(), node("a"), 0))
 			must(t, r.Register(t.Context(), node("b"), time.Minute))
-			expect(t, sets, "two nodes", ids("a", "b"))
+			registrytest.Expect(t, sets, "two nodes", registrytest.IDs("a", "b"))
 			owner := ownerOf(t, raw(t, s.Addr), "/micro-registry", "a")
 
 			s.Stop(how)
-			if got := expect(t, sets, "that it is away", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
-				t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+			if got := registrytest.Expect(t, sets, "that it is away", func(s registrytest.Set) bool { return s.Err != nil }); !errors.Is(got.Err, registry.ErrUnavailable) {
+				t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 			}
 			for what, err := range map[string]error{
 				"a renewal": r.Register(t.Context(), node("b"), time.Minute), "a registration": r.Register(t.Context(), node("c"), time.Minute),
@@ -224,14 +203,14 @@ func TestRestart(t *testing.T) {
 			}
 
 			s.MustStart(t)
-			if got := expect(t, sets, "a set", func(s set) bool { return s.err == nil }); !ids("a", "b")(got) {
-				t.Errorf("the first set after the restart has %+v", got.nodes)
+			if got := registrytest.Expect(t, sets, "a set", func(s registrytest.Set) bool { return s.Err == nil }); !registrytest.IDs("a", "b")(got) {
+				t.Errorf("the first set after the restart has %+v", got.Nodes)
 			}
 			if now := ownerOf(t, raw(t, s.Addr), "/micro-registry", "a"); now != owner {
 				t.Errorf("the node has session %x, want that of before, %x", now, owner)
 			}
 			must(t, r.Deregister(t.Context(), node("a")))
-			expect(t, sets, "one node less", ids("b"))
+			registrytest.Expect(t, sets, "one node less", registrytest.IDs("b"))
 		})
 	}
 }
@@ -243,39 +222,39 @@ func TestLostData(t *testing.T) {
 	t.Parallel()
 	s := own(t)
 	r := open(t, zookeeper.Options{Endpoints: []string{s.Addr}, TTL: 2 * time.Second})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	s.Stop("KILL")
-	expect(t, sets, "that it is away", func(s set) bool { return s.err != nil })
+	registrytest.Expect(t, sets, "that it is away", func(s registrytest.Set) bool { return s.Err != nil })
 	s.Dir = t.TempDir()
 	s.MustStart(t)
-	expect(t, sets, "the node again", ids("a"))
+	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	must(t, r.Register(t.Context(), node("b"), time.Hour))
-	expect(t, sets, "both", ids("a", "b"))
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 }
 
 // A ZooKeeper that is not there yet is told of with its address and the reason, and is found when it comes.
 func TestAwayAtStart(t *testing.T) {
 	t.Parallel()
 	s := unstarted(t)
-	said := &journal{}
-	r := open(t, zookeeper.Options{Endpoints: []string{s.Addr}, Logger: said.logger()})
-	sets := watching(t, r, "greeter")
+	said := &registrytest.Journal{}
+	r := open(t, zookeeper.Options{Endpoints: []string{s.Addr}, Logger: said.Logger()})
+	sets := registrytest.Follow(t, r, "greeter")
 	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
 	for what, err := range map[string]error{
 		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
 		"Deregister": r.Deregister(t.Context(), node("a")),
-		"Watch":      expect(t, sets, "an error", func(s set) bool { return s.err != nil }).err,
+		"Watch":      registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err,
 	} {
 		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
 			t.Errorf("%s gave %v, want %s", what, err, want)
 		}
 	}
 	s.MustStart(t)
-	expect(t, sets, "an empty set", ids())
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	if log := said.String(); strings.Count(log, "ZooKeeper is away") != 1 || strings.Count(log, "ZooKeeper is back") != 1 {
 		t.Errorf("the logger was told\n%s", log)
 	}
@@ -288,8 +267,8 @@ func TestCloseWhileAway(t *testing.T) {
 	way := testserver.NewRelay(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix})
 	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	way.Kill()
 	begun := time.Now()
 	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
@@ -307,11 +286,11 @@ func TestWatchResumes(t *testing.T) {
 	writer := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
 	way := testserver.NewRelay(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix})
-	sets, all := watching(t, r, "greeter"), watching(t, r, "")
+	sets, all := registrytest.Follow(t, r, "greeter"), registrytest.Follow(t, r, "")
 	must(t, writer.Register(t.Context(), node("a"), 0))
 	must(t, writer.Register(t.Context(), node("b"), 0))
-	for _, w := range []<-chan set{sets, all} {
-		expect(t, w, "two nodes", ids("a", "b"))
+	for _, w := range []<-chan registrytest.Set{sets, all} {
+		registrytest.Expect(t, w, "two nodes", registrytest.IDs("a", "b"))
 	}
 	for round := range 5 {
 		way.Hold()
@@ -321,18 +300,18 @@ func TestWatchResumes(t *testing.T) {
 		changed.Version = fmt.Sprint("in round ", round)
 		must(t, writer.Register(t.Context(), changed, 0))
 		way.Release()
-		for _, w := range []<-chan set{sets, all} {
-			expect(t, w, "what changed while it was cut off", func(s set) bool {
-				if s.err != nil {
-					t.Errorf("round %d: the watch yielded %v", round, s.err)
+		for _, w := range []<-chan registrytest.Set{sets, all} {
+			registrytest.Expect(t, w, "what changed while it was cut off", func(s registrytest.Set) bool {
+				if s.Err != nil {
+					t.Errorf("round %d: the watch yielded %v", round, s.Err)
 				}
-				return ids("b", "c")(s) && s.nodes[0].Equal(changed)
+				return registrytest.IDs("b", "c")(s) && s.Nodes[0].Equal(changed)
 			})
 		}
 		must(t, writer.Deregister(t.Context(), node("c")))
 		must(t, writer.Register(t.Context(), node("a"), 0))
-		for _, w := range []<-chan set{sets, all} {
-			expect(t, w, "the next changes", ids("a", "b"))
+		for _, w := range []<-chan registrytest.Set{sets, all} {
+			registrytest.Expect(t, w, "the next changes", registrytest.IDs("a", "b"))
 		}
 	}
 }
@@ -345,7 +324,7 @@ func TestWatchMissesNothing(t *testing.T) {
 	mine, theirs := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{mine.Addr}, Prefix: prefix})
 	writer := open(t, zookeeper.Options{Endpoints: []string{theirs.Addr}, Prefix: prefix})
-	sets, all := watching(t, r, "greeter"), watching(t, r, "")
+	sets, all := registrytest.Follow(t, r, "greeter"), registrytest.Follow(t, r, "")
 	const nodes, rounds = 5, 30
 	last := make([]registry.Node, nodes)
 	var writing sync.WaitGroup
@@ -373,9 +352,9 @@ func TestWatchMissesNothing(t *testing.T) {
 		})
 	}
 	writing.Wait()
-	for _, w := range []<-chan set{sets, all} {
-		expect(t, w, "what was written last", func(s set) bool {
-			return slices.EqualFunc(s.nodes, last, registry.Node.Equal)
+	for _, w := range []<-chan registrytest.Set{sets, all} {
+		registrytest.Expect(t, w, "what was written last", func(s registrytest.Set) bool {
+			return slices.EqualFunc(s.Nodes, last, registry.Node.Equal)
 		})
 	}
 }
@@ -397,16 +376,16 @@ func TestWatchCost(t *testing.T) {
 	}
 	r := open(t, zookeeper.Options{Endpoints: []string{s.Addr}})
 	for _, service := range []string{"greeter", ""} {
-		expect(t, watching(t, r, service), "all nodes", func(s set) bool { return len(s.nodes) == size })
+		registrytest.Expect(t, registrytest.Follow(t, r, service), "all nodes", func(s registrytest.Set) bool { return len(s.Nodes) == size })
 	}
-	sets := watching(t, r, "greeter")
-	expect(t, sets, "all nodes", func(s set) bool { return len(s.nodes) == size })
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Expect(t, sets, "all nodes", func(s registrytest.Set) bool { return len(s.Nodes) == size })
 	before := received(t, s.Addr)
 	for i := range changes {
 		must(t, second(client.Set(fmt.Sprintf("/micro-registry/greeter/node-%04d", i), record(i, 1), -1)))
 	}
 	must(t, client.Delete(fmt.Sprintf("/micro-registry/greeter/node-%04d", size-1), -1))
-	expect(t, sets, "the changes", func(s set) bool { return len(s.nodes) == size-1 && s.nodes[changes-1].Version == "1" })
+	registrytest.Expect(t, sets, "the changes", func(s registrytest.Set) bool { return len(s.Nodes) == size-1 && s.Nodes[changes-1].Version == "1" })
 	// Three watches read each change; what comes beside are pings, and questions like this one.
 	if took := received(t, s.Addr) - before; took > 5*changes {
 		t.Errorf("%d changes took %d requests", changes+1, took)
@@ -436,7 +415,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("Register gave %v, want Canceled", err)
 	}
 	way.Release()
-	eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Of several members one that is there is enough.
@@ -445,14 +424,14 @@ func TestSeveralMembers(t *testing.T) {
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	first, last := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
 	r := open(t, zookeeper.Options{Endpoints: []string{first.Addr, testserver.FreeAddr(), last.Addr}, Prefix: prefix})
-	sets := watching(t, r, "greeter")
+	sets := registrytest.Follow(t, r, "greeter")
 	must(t, r.Register(t.Context(), node("a"), 0))
-	expect(t, sets, "the node", ids("a"))
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 	first.Kill()
 	changed := node("a")
 	changed.Version = "2"
-	eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
-	expect(t, sets, "the change", func(s set) bool { return len(s.nodes) == 1 && s.nodes[0].Equal(changed) })
+	registrytest.Eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
+	registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
 }
 
 // Names that are odd, and what is none at all.
@@ -460,7 +439,7 @@ func TestOddNames(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-	expect(t, watching(t, r, "../x"), "an empty set", ids())
+	registrytest.Expect(t, registrytest.Follow(t, r, "../x"), "an empty set", registrytest.IDs())
 	if err := r.Register(t.Context(), node("a"), -1); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("a negative ttl gave %v", err)
 	}
@@ -472,7 +451,7 @@ func TestOddNames(t *testing.T) {
 		t.Errorf("the second id of a key gave %v, want ErrConflict", err)
 	}
 	must(t, r.Deregister(t.Context(), node("a-b")))
-	expect(t, watching(t, r, "greeter"), "the first", ids("a/b"))
+	registrytest.Expect(t, registrytest.Follow(t, r, "greeter"), "the first", registrytest.IDs("a/b"))
 }
 
 // Without a majority there is nothing that ZooKeeper answers: watches say so, and keep what they know. With one all is as it was.
@@ -480,25 +459,25 @@ func TestNoMajority(t *testing.T) {
 	t.Parallel()
 	members, endpoints := cluster(t, 3)
 	r := open(t, zookeeper.Options{Endpoints: endpoints, Timeout: 2 * time.Second})
-	sets := watching(t, r, "greeter")
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
-	expect(t, sets, "the node", ids("a"))
+	sets := registrytest.Follow(t, r, "greeter")
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
+	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
 
 	members[0].Stop("KILL")
-	eventually(t, "two members take a node", func() bool { return r.Register(t.Context(), node("b"), 0) == nil })
-	expect(t, sets, "both", ids("a", "b"))
+	registrytest.Eventually(t, "two members take a node", func() bool { return r.Register(t.Context(), node("b"), 0) == nil })
+	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 
 	members[1].Stop("KILL")
-	if got := expect(t, sets, "an error", func(s set) bool { return s.err != nil }); !errors.Is(got.err, registry.ErrUnavailable) {
-		t.Errorf("the watch yielded %v, want ErrUnavailable", got.err)
+	if got := registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }); !errors.Is(got.Err, registry.ErrUnavailable) {
+		t.Errorf("the watch yielded %v, want ErrUnavailable", got.Err)
 	}
 	if err := r.Register(t.Context(), node("c"), 0); !errors.Is(err, registry.ErrUnavailable) {
 		t.Errorf("Register gave %v, want ErrUnavailable", err)
 	}
 	members[1].MustStart(t)
-	expect(t, sets, "the nodes again", ids("a", "b"))
-	eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("c"), 0) == nil })
-	expect(t, sets, "all", ids("a", "b", "c"))
+	registrytest.Expect(t, sets, "the nodes again", registrytest.IDs("a", "b"))
+	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("c"), 0) == nil })
+	registrytest.Expect(t, sets, "all", registrytest.IDs("a", "b", "c"))
 }
 
 // cluster starts servers that make one ensemble.

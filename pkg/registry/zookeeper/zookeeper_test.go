@@ -1,7 +1,6 @@
 package zookeeper_test
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"regexp"
@@ -98,67 +97,4 @@ func TestConformance(t *testing.T) {
 		},
 		Shared: true, Endpoints: true, Conflicts: true, TTL: time.Second, Wait: 2 * wait,
 	})
-}
-
-// set is what a watch shows, as ids with addresses, or its error.
-type set struct {
-	nodes []registry.Node
-	err   error
-}
-
-// watching reads a watch until the end of the test.
-func watching(t *testing.T, r *zookeeper.Registry, service string) <-chan set {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	sets, done := make(chan set, 1000), make(chan struct{})
-	go func() {
-		defer close(done)
-		for nodes, err := range r.Watch(ctx, service) {
-			sets <- set{nodes, err}
-		}
-	}()
-	t.Cleanup(func() { stop(); <-done })
-	return sets
-}
-
-// expect reads sets until one is as ok wants it.
-func expect(t *testing.T, sets <-chan set, what string, ok func(set) bool) set {
-	t.Helper()
-	var last set
-	timeout := time.After(wait)
-	for {
-		select {
-		case last = <-sets:
-			if ok(last) {
-				return last
-			}
-		case <-timeout:
-			t.Fatalf("the watch did not show %s; its last were %d nodes %+v and %v", what, len(last.nodes), last.nodes, last.err)
-		}
-	}
-}
-
-// ids wants exactly these.
-func ids(want ...string) func(set) bool {
-	return func(s set) bool {
-		if s.err != nil || len(s.nodes) != len(want) {
-			return false
-		}
-		for i, n := range s.nodes {
-			if n.ID != want[i] {
-				return false
-			}
-		}
-		return true
-	}
-}
-
-// eventually polls until ok holds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(wait); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came that %s", what)
-		}
-	}
 }
