@@ -28,85 +28,117 @@ type trial struct {
 	client *Client
 	call   *call
 	req    *Request
-	show   bool // somebody will see rsp
+	node   *registry.Node // the one that is being tried, or has answered; not to be changed
 
 	ctx      context.Context  // whose end ends the trial, as deadline does
 	deadline int64            // as callctx.Now counts
 	own      *callctx.Context // ctx with the deadline, where somebody had to have one
 	owned    bool             // own is the trial's to end
-	patience patience
+	show     bool             // somebody will see all of rsp
+	stale    bool             // the last attempt failed on a connection that was there already
+	lent     bool             // a connection is still reading the record's body
 
-	place   place
-	header  section
-	out     transport.Message
-	node    *registry.Node // the one that is being tried, or has answered; not to be changed
-	named   registry.Node  // storage of one that no Balancer gave
+	rare   *rare // nil where there never was any of it
+	place  place
+	header section
+	out    transport.Message
+	in     transport.Message
+	rsp    Response // where it is not shown, its content type alone
+	usual  usual
+}
+
+// rare is what a trial has where its call is not like most.
+type rare struct {
+	named   registry.Node // storage of a node that no Balancer gave
 	tried   []Attempt
 	avoid   []string
-	stale   bool // the last attempt failed on a connection that was there already
-	lent    bool // a connection is still reading the record's body
-	resends int  // how often the call may still be sent again after it may have run
-
-	answer
-	contentType string // the answer's
-	rsp         Response
+	resends int              // how often the call has been sent again that may have run
+	meta    metadata.Builder // storage of the answer's metadata
 
 	envelope codec.Envelope // what the call and its answer travel in; nil for plain bodies
 	number   uint64         // the call's, in the envelope
 	enclosed []byte         // the request's body in the envelope
 }
 
-// answer is the storage of an answer.
-type answer struct {
-	in   transport.Message
-	meta metadata.Builder
-
-	usual     []byte // the header of an earlier answer: of success, and without metadata
-	usualType string // its content type
+// usual is the header of an earlier answer: of success, and without metadata.
+type usual struct {
+	header      []byte
+	contentType string
 }
 
 // begin makes t ready. The caller sets ctx and deadline.
 func (t *trial) begin(k *call, req *Request, show bool) {
 	t.client, t.call, t.req, t.show = k.client, k, req, show
-	t.patience.trial = t
-	t.resends, t.stale, t.lent, t.own, t.owned = k.opts.resends, false, false, nil, false
+	t.stale, t.lent, t.own, t.owned = false, false, nil, false
+}
+
+// rarely gives t.rare.
+func (t *trial) rarely() *rare {
+	if t.rare == nil {
+		t.rare = new(rare)
+	}
+	return t.rare
+}
+
+// release ends what the trial has begun. Nothing of the answer is touched.
+func (t *trial) release() {
+	if t.owned {
+		t.own.End(context.Canceled)
+	}
 }
 
 // clear lets go of what was the call's, and of storage that is too large to be kept.
 func (t *trial) clear() {
-	t.req, t.ctx, t.own, t.node, t.out.Body = nil, nil, nil, nil, nil
-	if t.tried != nil {
-		t.tried, t.avoid = nil, nil
-	}
+	t.req, t.ctx, t.own, t.node, t.out.Body, t.rsp.Body = nil, nil, nil, nil, nil, nil
 	if cap(t.in.Body) > keepBody {
 		t.in.Body = nil
 	}
 	if t.rsp.stream != nil || t.rsp.Header != nil {
 		t.rsp = Response{}
 	}
-	t.rsp.Body = nil
-	if t.envelope != nil {
-		t.envelope = nil
-		if cap(t.enclosed) > keepBody {
-			t.enclosed = nil
-		}
+	if t.rare != nil {
+		t.rare.clear()
 	}
 	t.header.trim()
 }
 
-// run tries nodes until one answers. Its error is an *Error.
-func (t *trial) run() error {
-	err := t.attempts()
-	if t.owned {
-		t.own.End(context.Canceled)
+func (r *rare) clear() {
+	kept := rare{meta: r.meta, enclosed: r.enclosed}
+	if cap(kept.enclosed) > keepBody {
+		kept.enclosed = nil
 	}
-	return err
+	*r = kept
 }
 
-// The frames of what every call goes through are kept small: a caller that waits is often woken on another processor, which then
-// fetches each line of its stack. So what few calls come to stands in functions of its own.
+// envelope is what the call travels in; nil for plain bodies.
+func (t *trial) envelope() codec.Envelope {
+	if t.rare == nil {
+		return nil
+	}
+	return t.rare.envelope
+}
 
-func (t *trial) attempts() error {
+// tried are the attempts that failed.
+func (t *trial) tried() []Attempt {
+	if t.rare == nil {
+		return nil
+	}
+	return t.rare.tried
+}
+
+// avoid are the ids of nodes that are not tried again.
+func (t *trial) avoid() []string {
+	if t.rare == nil {
+		return nil
+	}
+	return t.rare.avoid
+}
+
+// The frames of what every call goes through are kept small: the caller that is woken on another processor fetches each line of its
+// stack, too. So what few calls come to stands in functions of its own.
+
+// run tries nodes until one answers. Its error is an *Error. The caller releases t.
+func (t *trial) run() error {
 	if err := t.header.build(t.req, metadata.Outgoing(t.ctx)); err != nil {
 		return t.fail(Send, err)
 	}
@@ -125,7 +157,7 @@ func (t *trial) attempts() error {
 			if done != nil {
 				done(nil)
 			}
-			t.rsp.Attempts = len(t.tried) + 1
+			t.rsp.Attempts = len(t.tried()) + 1
 			return nil
 		}
 		if !t.failedAt(phase, err, done) {
@@ -139,20 +171,21 @@ func (t *trial) failedAt(phase Phase, err error, done func(error)) (again bool) 
 	if done != nil {
 		done(t.failed(err))
 	}
-	t.tried = append(t.tried, Attempt{*t.node, phase, err})
+	r := t.rarely()
+	r.tried = append(r.tried, Attempt{*t.node, phase, err})
 	return t.again(err)
 }
 
 // pick takes a node, or the one that the call names by address, whose done is nil.
 func (t *trial) pick() (done func(error), err error) {
-	o, b := &t.call.opts, t.client.balancer
+	o, b := t.call.opts, t.client.balancer
 	if o.address != "" || b == nil {
 		return t.pickOther()
 	}
 	start := t.clock()
-	q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid}
+	q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid()}
 	// A Balancer is known to let go of the context, and to ask it for its end before it waits.
-	t.node, done, err = b.Take(&t.patience, &q)
+	t.node, done, err = b.Take((*patience)(t), &q)
 	t.observe(Select, start, false, err)
 	return done, err
 }
@@ -160,18 +193,18 @@ func (t *trial) pick() (done func(error), err error) {
 // pickOther picks where no Balancer does.
 func (t *trial) pickOther() (done func(error), err error) {
 	start := t.clock()
-	o := &t.call.opts
-	t.node, t.named = &t.named, registry.Node{}
+	o, r := t.call.opts, t.rarely()
+	t.node, r.named = &r.named, registry.Node{}
 	switch {
-	case o.address != "" && len(t.avoid) > 0:
+	case o.address != "" && len(r.avoid) > 0:
 		err = selector.ErrExhausted
 	case o.address != "":
-		t.named = registry.Node{ID: o.address, Service: t.req.Service, Address: o.address}
+		r.named = registry.Node{ID: o.address, Service: t.req.Service, Address: o.address}
 	case t.client.selector == nil:
 		err = errors.New("no registry: give WithRegistry, or the call an Address")
 	default:
-		q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid}
-		t.named, done, err = t.client.selector.Select(t.bounded(), q) // which may keep the context, and have it waited for
+		q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: r.avoid}
+		r.named, done, err = t.client.selector.Select(t.bounded(), q) // which may keep the context, and have it waited for
 	}
 	t.observe(Select, start, false, err)
 	return done, err
@@ -188,13 +221,13 @@ func (t *trial) bounded() context.Context {
 	return t.own
 }
 
-// patience is the trial's context for one who seldom waits. It is made when it is asked for its end.
-type patience struct{ trial *trial }
+// patience is the trial's context for one who seldom waits: the context proper is made when it is asked for its end.
+type patience trial
 
-func (p *patience) Deadline() (time.Time, bool) { return p.trial.bounded().Deadline() }
-func (p *patience) Done() <-chan struct{}       { return p.trial.bounded().Done() }
-func (p *patience) Err() error                  { return p.trial.bounded().Err() }
-func (p *patience) Value(key any) any           { return p.trial.ctx.Value(key) }
+func (p *patience) Deadline() (time.Time, bool) { return (*trial)(p).bounded().Deadline() }
+func (p *patience) Done() <-chan struct{}       { return (*trial)(p).bounded().Done() }
+func (p *patience) Err() error                  { return (*trial)(p).bounded().Err() }
+func (p *patience) Value(key any) any           { return p.ctx.Value(key) }
 
 // left is the time that is left to the call; zero is no bound but ctx's.
 func (t *trial) left() (time.Duration, error) {
@@ -235,7 +268,7 @@ func (t *trial) observe(phase Phase, start int64, reused bool, err error) {
 }
 
 func (t *trial) tell(phase Phase, start int64, reused bool, err error) {
-	e := Event{Phase: phase, Attempt: len(t.tried) + 1, Elapsed: time.Duration(callctx.Now() - start), Reused: reused, Err: err}
+	e := Event{Phase: phase, Attempt: len(t.tried()) + 1, Elapsed: time.Duration(callctx.Now() - start), Reused: reused, Err: err}
 	if t.node != nil {
 		e.Node = *t.node
 	}
@@ -244,34 +277,35 @@ func (t *trial) tell(phase Phase, start int64, reused bool, err error) {
 
 func (t *trial) fail(phase Phase, err error) error {
 	return &Error{Service: t.req.Service, Endpoint: t.req.Endpoint, Phase: phase, Elapsed: time.Duration(callctx.Now() - t.call.start),
-		Attempts: t.tried, Err: err}
+		Attempts: t.tried(), Err: err}
 }
 
 // noNode is the error of a call that no node is left for: after attempts, the last one's.
 func (t *trial) noNode(err error) error {
-	if n := len(t.tried); n > 0 {
-		return t.fail(t.tried[n-1].Phase, t.tried[n-1].Err)
+	if tried := t.tried(); len(tried) > 0 {
+		last := tried[len(tried)-1]
+		return t.fail(last.Phase, last.Err)
 	}
 	return t.fail(Select, err)
 }
 
 // again decides whether another node, or a fresh connection to this one, is tried.
 func (t *trial) again(err error) bool {
-	o := &t.call.opts
+	o, r := t.call.opts, t.rarely()
 	unrun := transport.NotSent(err) || status.IsRefused(err)
 	switch {
-	case t.ended() != nil || len(t.tried) >= o.attempts || t.req.Stream && !unrun:
+	case t.ended() != nil || len(r.tried) >= o.attempts || t.req.Stream && !unrun:
 		return false
 	case t.stale && transport.NotSent(err):
 		return true // the same node, freshly dialled: it may just have closed an idle connection
 	case unrun:
-		t.avoid = append(t.avoid, t.node.ID)
+		r.avoid = append(r.avoid, t.node.ID)
 		return true
-	case !lost(err) || t.resends == 0 || !(o.idempotent || declared(t.node, t.req.Endpoint)):
+	case !lost(err) || r.resends >= o.resends || !(o.idempotent || declared(t.node, t.req.Endpoint)):
 		return false
 	}
-	t.resends--
-	t.avoid = append(t.avoid, t.node.ID)
+	r.resends++
+	r.avoid = append(r.avoid, t.node.ID)
 	pause := time.NewTimer(rand.N(resendPause))
 	defer pause.Stop()
 	select {
@@ -317,7 +351,7 @@ func (t *trial) try() (Phase, error) {
 		return t.notSent(err, start)
 	}
 	err := t.read()
-	if t.envelope != nil && err == nil {
+	if t.envelope() != nil && err == nil {
 		err = t.disclose()
 	}
 	t.observe(Done, start, false, err)
@@ -351,8 +385,8 @@ func (t *trial) notSent(err error, start int64) (Phase, error) {
 func (t *trial) send(l *link) (err error) {
 	out := &t.out // field by field: a literal would be made on the stack first
 	out.Kind, out.Header, out.Body, out.Lent = transport.Call, t.header.md, t.req.Body, t.lends()
-	if t.envelope != nil {
-		out.Body, out.Lent = t.enclosed, false
+	if t.envelope() != nil {
+		out.Body, out.Lent = t.rare.enclosed, false
 	}
 	if l.timed != nil {
 		err = l.timed.CallUntil(t.ctx, t.deadline, &t.out, &t.in)
@@ -371,9 +405,8 @@ func (t *trial) lends() bool {
 
 // read takes the answer in. The error is a *status.Error, the server's.
 func (t *trial) read() error {
-	if len(t.usual) > 0 && bytes.Equal(t.in.Header, t.usual) {
-		t.contentType = t.usualType
-		t.present()
+	if len(t.usual.header) > 0 && bytes.Equal(t.in.Header, t.usual.header) {
+		t.present(t.usual.contentType)
 		return nil
 	}
 	return t.readHeader()
@@ -383,11 +416,11 @@ func (t *trial) read() error {
 func (t *trial) readHeader() error {
 	var failed []byte
 	foreign := false // there is metadata in the answer
-	t.contentType = ""
+	contentType := ""
 	for key, value := range t.in.Header.Pairs() {
 		switch {
 		case string(key) == transport.HeaderContentType:
-			t.contentType = t.text(value)
+			contentType = t.text(value)
 		case string(key) == transport.HeaderError:
 			failed = value
 		case !reserved(key):
@@ -398,24 +431,27 @@ func (t *trial) readHeader() error {
 	case len(failed) > 0:
 		return status.Parse(string(failed))
 	case !foreign && len(t.in.Header) <= keepSection:
-		t.usual, t.usualType = append(t.usual[:0], t.in.Header...), t.contentType
+		t.usual = usual{append(t.usual.header[:0], t.in.Header...), contentType}
 	}
-	t.present()
+	t.present(contentType)
 	if !t.show || !foreign {
 		return nil
 	}
-	t.meta.Reset()
-	if err := t.meta.Merge(t.in.Header, reserved); err != nil {
+	meta := &t.rarely().meta
+	meta.Reset()
+	if err := meta.Merge(t.in.Header, reserved); err != nil {
 		return fmt.Errorf("%w: %w", transport.ErrProtocol, err)
 	}
-	t.rsp.Header = t.meta.MD()
+	t.rsp.Header = meta.MD()
 	return nil
 }
 
-// present makes the answer a Response, where somebody will see it.
-func (t *trial) present() {
-	if r := &t.rsp; t.show {
-		r.ContentType, r.Header, r.Body, r.stream = t.contentType, nil, t.in.Body, nil
+// present makes the answer a Response.
+func (t *trial) present(contentType string) {
+	r := &t.rsp
+	r.ContentType = contentType
+	if t.show {
+		r.Header, r.Body, r.stream = nil, t.in.Body, nil
 		r.Node = *t.node
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cb02dfca/micro/internal/callctx"
+	"github.com/cb02dfca/micro/pkg/codec"
 )
 
 // keepBody is the largest body, in bytes, whose storage is kept for the next call.
@@ -13,21 +14,25 @@ const keepBody = 8 << 20
 
 // call is the record of a call: its options, what middleware is shown, and storage. Records are used again, so that a
 // call allocates nothing; one that somebody may still be using is left to the garbage collector.
+//
+// A caller that waits is often woken on another processor, which then fetches each line of the record that it looks at. So what
+// every call needs stands together, and what few calls need behind it, or elsewhere.
 type call struct {
 	client   *Client
-	opts     callOptions
-	changed  bool             // opts are not the default
+	opts     *callOptions     // the usual ones, or own
 	req      Request          // what middleware gets
 	ctx      *callctx.Context // what middleware gets in place of the caller's; nil where there is none of the call's own
 	start    int64            // as callctx.Now counts
 	deadline int64
-	body     []byte       // storage of the encoded request
-	slab     callctx.Slab // of ctx
-	first    trial
+	body     []byte      // storage of the encoded request
+	codec    codec.Codec // of the request
 
 	// state tells the record's users apart: in its upper half how often it has been used, so that a Request kept from an
 	// earlier call is known; then whether first is taken, and how many goroutines are inside the innermost Invoker.
 	state atomic.Uint64
+
+	first trial
+	own   callOptions // storage of options that are not the usual ones
 }
 
 const (
@@ -49,10 +54,11 @@ func (c *calls) init(cl *Client) {
 
 // newCall makes a record whose calls go over a lane of the pool.
 func newCall(cl *Client, lane uint32) *call {
-	return &call{client: cl, opts: defaultCall(), deadline: callctx.Never, first: trial{place: place{lane: lane}}}
+	return &call{client: cl, opts: &usualOptions, deadline: callctx.Never, first: trial{place: place{lane: lane}}}
 }
 
-// bound gives a context that ends with ctx or at the deadline. Whoever asks for it ends it.
+// bound gives a context that ends with ctx or at the deadline. Whoever asks for it ends it. Slabs are shared by the calls of a
+// processor: one of a record's own would not be in the cache.
 func (c *calls) bound(ctx context.Context, deadline int64) *callctx.Context {
 	s := c.slabs.Get().(*callctx.Slab)
 	bounded := s.New(ctx, deadline, nil)
@@ -64,12 +70,17 @@ func (c *calls) bound(ctx context.Context, deadline int64) *callctx.Context {
 func (c *Client) begin(opts []CallOption) *call {
 	k := c.calls.pool.Get().(*call)
 	if len(opts) > 0 {
-		k.changed = true
-		for _, opt := range opts {
-			opt(&k.opts)
-		}
+		k.choose(opts)
 	}
 	return k
+}
+
+// choose takes options.
+func (k *call) choose(opts []CallOption) {
+	k.own, k.opts = usualOptions, &k.own
+	for _, opt := range opts {
+		opt(&k.own)
+	}
 }
 
 // end gives a record back, unless a middleware has left a goroutine that is using it.
@@ -81,10 +92,10 @@ func (c *Client) end(k *call) {
 	if next := (state>>generation + 1) << generation; len(c.middleware) > 0 && !k.state.CompareAndSwap(state, next) {
 		return
 	}
-	if k.changed {
-		k.changed, k.opts = false, defaultCall()
+	if k.opts != &usualOptions {
+		k.own, k.opts = callOptions{}, &usualOptions
 	}
-	k.req.Header, k.req.Body, k.req.call, k.ctx, k.deadline = nil, nil, nil, nil, callctx.Never
+	k.req.Header, k.req.Body, k.req.call, k.ctx, k.codec, k.deadline = nil, nil, nil, nil, nil, callctx.Never
 	if k.first.lent || cap(k.body) > keepBody {
 		k.body = nil
 	}
@@ -141,7 +152,9 @@ func (k *call) run(ctx context.Context, show bool) error {
 	t := &k.first
 	t.begin(k, &k.req, show)
 	t.ctx, t.deadline = ctx, k.deadline
-	return t.run()
+	err := t.run()
+	t.release()
+	return err
 }
 
 // invoke makes the call through the middleware.
@@ -157,7 +170,7 @@ func (k *call) invoke(ctx context.Context) (*Response, error) {
 	if k.deadline == callctx.Never {
 		return k.client.chain(ctx, &k.req)
 	}
-	k.ctx = k.slab.New(ctx, k.deadline, nil)
+	k.ctx = k.client.calls.bound(ctx, k.deadline)
 	defer k.ctx.End(context.Canceled)
 	return k.client.chain(k.ctx, &k.req)
 }
@@ -179,6 +192,7 @@ func (c *Client) innermost(ctx context.Context, req *Request) (*Response, error)
 		t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own
 	}
 	err := t.run()
+	t.release()
 	k.leave()
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/selector"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // Request is a call whose body is encoded. What a middleware is given is valid until that middleware returns, the Body, the
@@ -148,10 +149,13 @@ func (k *call) do(ctx context.Context, req *Request) (*Response, error) {
 	if err := k.take(req); err != nil {
 		return nil, err
 	}
-	recycled := k.first.answer
-	k.first.answer = answer{} // its storage becomes the caller's
+	recycled := k.first.in
+	k.first.in = transport.Message{} // its storage becomes the caller's
 	rsp, err := k.invoke(ctx)
-	k.first.answer = recycled
+	k.first.in = recycled
+	if k.first.rare != nil {
+		k.first.rare.meta = metadata.Builder{} // likewise
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -187,23 +191,22 @@ func (k *call) unanswered() error {
 // rsp drops the answer. Neither is kept. The error is an [*Error].
 func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp any, opts ...CallOption) error {
 	k := c.begin(opts)
-	err := k.exchange(ctx, service, endpoint, req, rsp)
+	err := k.encode(service, endpoint, req)
+	if err == nil {
+		err = k.exchange(ctx, rsp)
+	}
 	c.end(k)
 	return err
 }
 
-// exchange is Call with a record.
-func (k *call) exchange(ctx context.Context, service, endpoint string, req, rsp any) error {
+// exchange makes the call and decodes its answer.
+func (k *call) exchange(ctx context.Context, rsp any) error {
 	c := k.client
-	cd, err := k.encode(service, endpoint, req)
-	if err != nil {
-		return err
-	}
 	if len(c.middleware) == 0 {
 		if err := k.run(ctx, false); err != nil || rsp == nil {
 			return err
 		}
-		return c.decode(k.first.contentType, cd, k.first.in.Body, rsp, &k.req)
+		return c.decode(k.first.rsp.ContentType, k.codec, k.first.in.Body, rsp, &k.req)
 	}
 	answer, err := k.invoke(ctx)
 	switch {
@@ -214,22 +217,22 @@ func (k *call) exchange(ctx context.Context, service, endpoint string, req, rsp 
 	case rsp == nil:
 		return nil
 	}
-	return c.decode(answer.ContentType, cd, answer.Body, rsp, &k.req)
+	return c.decode(answer.ContentType, k.codec, answer.Body, rsp, &k.req)
 }
 
-// encode makes the record's request of v, and gives the codec.
-func (k *call) encode(service, endpoint string, v any) (codec.Codec, error) {
-	o, r := &k.opts, &k.req
+// encode makes the record's request of v.
+func (k *call) encode(service, endpoint string, v any) error {
+	o, r := k.opts, &k.req
 	if o.err != nil {
-		return nil, o.err
+		return o.err
 	}
 	cd, body, err := k.client.encode(k.body[:0], o.contentType, v)
 	if err != nil {
-		return nil, fmt.Errorf("client: request to %s %s: %w", service, endpoint, err)
+		return fmt.Errorf("client: request to %s %s: %w", service, endpoint, err)
 	}
-	k.body = body
+	k.codec, k.body = cd, body
 	r.Service, r.Endpoint, r.ContentType, r.Header, r.Body, r.Stream = service, endpoint, cd.ContentType(), o.header, body, false
-	return cd, nil
+	return nil
 }
 
 // Call calls service's endpoint with req and gives the decoded answer.

@@ -36,12 +36,13 @@ func inner(cd codec.Codec) codec.Codec {
 
 // enclose puts the request's body into the envelope of its content type, if that is one of an envelope.
 func (t *trial) enclose() (err error) {
-	if t.envelope = t.client.envelope(t.req.ContentType); t.envelope == nil || t.req.Stream {
-		t.envelope = nil
+	e := t.client.envelope(t.req.ContentType)
+	if e == nil || t.req.Stream {
 		return nil
 	}
-	t.number = t.client.calling.Add(1) - 1
-	t.enclosed, err = t.envelope.AppendRequest(t.enclosed[:0], t.req.Endpoint, t.number, t.req.Body)
+	r := t.rarely()
+	r.envelope, r.number = e, t.client.calling.Add(1)-1
+	r.enclosed, err = e.AppendRequest(r.enclosed[:0], t.req.Endpoint, r.number, t.req.Body)
 	return err
 }
 
@@ -59,16 +60,17 @@ func (c *Client) envelope(contentType string) codec.Envelope {
 
 // disclose takes the envelope off an answer. The error is a *status.Error where it is the server's.
 func (t *trial) disclose() error {
-	body, err := t.envelope.ReadResponse(t.in.Body, t.number)
+	e := t.rare.envelope
+	body, err := e.ReadResponse(t.in.Body, t.rare.number)
 	if err != nil {
 		if isRemote(err) {
 			return err
 		}
-		return fmt.Errorf("%w: the answer came as %q: %w", transport.ErrProtocol, t.contentType, err)
+		return fmt.Errorf("%w: the answer came as %q: %w", transport.ErrProtocol, t.rsp.ContentType, err)
 	}
-	t.in.Body, t.contentType = body, t.envelope.Values().ContentType()
+	t.in.Body, t.rsp.ContentType = body, e.Values().ContentType()
 	if t.show {
-		t.rsp.Body, t.rsp.ContentType = body, t.contentType
+		t.rsp.Body = body
 	}
 	return nil
 }

@@ -17,9 +17,9 @@ type section struct {
 	md    metadata.MD // the header
 	built bool
 
-	names, pairs                   metadata.Builder // its two halves
 	service, endpoint, contentType string           // what names is made of
 	outgoing, header               []byte           // copies of what pairs is made of
+	names, pairs                   metadata.Builder // the header's two halves
 }
 
 // build makes the header of req. The error wraps metadata.ErrInvalid; md is not valid then.

@@ -97,9 +97,8 @@ func WithMiddleware(m ...Middleware) Option {
 // WithLogger takes what the client has to say. Default none.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
-func defaultCall() callOptions {
-	return callOptions{attempts: DefaultAttempts, resends: DefaultResends}
-}
+// usualOptions are those of a call that is given none. They are not changed.
+var usualOptions = callOptions{attempts: DefaultAttempts, resends: DefaultResends}
 
 // callOptions is what the options of one call say.
 type callOptions struct {

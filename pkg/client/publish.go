@@ -29,7 +29,7 @@ func (c *Client) PublishAll(ctx context.Context, topic string, values []any, opt
 func (c *Client) publish(ctx context.Context, topic string, values []any, opts []CallOption) (broker.Report, error) {
 	k := c.begin(opts)
 	defer c.end(k)
-	o := &k.opts
+	o := k.opts
 	if o.err != nil {
 		return broker.Report{}, o.err
 	}

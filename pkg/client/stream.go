@@ -40,10 +40,8 @@ type Stream struct {
 // caller closes it. The error is an [*Error].
 func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...CallOption) (*Stream, error) {
 	k := newCall(c, 0) // it lives as long as the stream's opening needs it, and is not used again
-	for _, opt := range opts {
-		opt(&k.opts)
-	}
-	o := &k.opts
+	k.choose(opts)
+	o := k.opts
 	if o.err != nil {
 		return nil, o.err
 	}

@@ -58,21 +58,19 @@ var errEnded = errors.New("link: the connection has ended")
 
 // Call implements transport.Caller.
 func (c *Conn) Call(ctx context.Context, req, rsp *transport.Message) error {
-	now := callctx.Now()
 	until := never
-	if req.Timeout > 0 && int64(req.Timeout) < never-now {
-		until = now + int64(req.Timeout)
+	if req.Timeout > 0 {
+		if now := callctx.Now(); int64(req.Timeout) < never-now {
+			until = now + int64(req.Timeout)
+		}
 	}
-	return c.call(ctx, now, until, req, rsp)
+	return c.CallUntil(ctx, until, req, rsp)
 }
 
 // CallUntil is Call with a time, as callctx.Now counts, in place of req.Timeout: who has that already is spared a look at the
 // clock.
 func (c *Conn) CallUntil(ctx context.Context, until int64, req, rsp *transport.Message) error {
-	return c.call(ctx, callctx.Now(), until, req, rsp)
-}
-
-func (c *Conn) call(ctx context.Context, now, until int64, req, rsp *transport.Message) error {
+	now := callctx.Now()
 	if err := c.fits(ctx, req); err != nil {
 		return err
 	}
