@@ -15,17 +15,22 @@ import (
 )
 
 func TestUnaryAllocatesNothing(t *testing.T) {
-	c := direct(t, summing(t, server.Pooled()))
-	d := c.to("Sum.Add", "application/x-sum", fourPairs())
-	d.req.Body, _ = plainCodec{}.Append(nil, &Sum{A: 1, B: 2})
-	d.call(time.Second)
-	n := testing.AllocsPerRun(1000, func() { d.call(time.Second) })
-	if n != 0 {
-		t.Errorf("%v allocations", n)
+	s := summing(t, server.Pooled())
+	if err := s.Register(&Sums{}, server.Method("Into", server.Pooled())); err != nil {
+		t.Fatal(err)
 	}
-	var sum Sum
-	if err := (plainCodec{}).Unmarshal(d.rsp.Body, &sum); err != nil || sum.A != 3 {
-		t.Errorf("%+v %v, error %v", sum, err, errorOf(&d.rsp))
+	c := direct(t, s)
+	for _, endpoint := range []string{"Sum.Add", "Sums.Into"} {
+		d := c.to(endpoint, "application/x-sum", fourPairs())
+		d.req.Body, _ = plainCodec{}.Append(nil, &Sum{A: 1, B: 2})
+		d.call(time.Second)
+		if n := testing.AllocsPerRun(1000, func() { d.call(time.Second) }); n != 0 {
+			t.Errorf("%s: %v allocations", endpoint, n)
+		}
+		var sum Sum
+		if err := (plainCodec{}).Unmarshal(d.rsp.Body, &sum); err != nil || sum.A != 3 {
+			t.Errorf("%s: %+v %v, error %v", endpoint, sum, err, errorOf(&d.rsp))
+		}
 	}
 }
 

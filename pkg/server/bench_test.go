@@ -91,7 +91,7 @@ func BenchmarkServe(b *testing.B) {
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			s := summing(b, bench.opts...)
-			if err := s.Register(Sums{}, server.Method("Into", bench.opts...)); err != nil {
+			if err := s.Register(&Sums{}, server.Method("Into", bench.opts...)); err != nil {
 				b.Fatal(err)
 			}
 			d := direct(b, s).to(bench.endpoint, "application/x-sum", fourPairs())

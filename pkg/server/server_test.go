@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -492,6 +493,86 @@ func TestRegisterStruct(t *testing.T) {
 	for name, want := range map[string]string{"Say.Hello": "Hello x", "Say.Hi": "Hi x"} {
 		if rsp := exchange(t, c, call(name, `{"name":"x"}`)); string(rsp.Body) != `{"msg":"`+want+`"}` {
 			t.Errorf("%s: %s %v", name, rsp.Body, errorOf(rsp))
+		}
+	}
+}
+
+// Receivers of every shape, each with both forms.
+type (
+	byPointer struct {
+		Mark string // before what is embedded
+		Tally
+	}
+	byValue struct{ greeting, mark string }
+	byMap   map[string]string
+	byFunc  func(name string) string
+	// Tally is embedded: its methods are promoted.
+	Tally struct{ calls int }
+)
+
+func (t *Tally) Fill(_ context.Context, req *Hello, rsp *Greeting) error {
+	t.calls++
+	rsp.Msg = fmt.Sprint(req.Name, " ", t.calls)
+	return nil
+}
+
+func (t *Tally) Return(_ context.Context, req *Hello) (*Greeting, error) {
+	if t.calls++; req.Name == "nobody" {
+		return nil, nil
+	}
+	return &Greeting{Msg: fmt.Sprint(req.Name, " ", t.calls)}, nil
+}
+
+func (v byValue) Fill(_ context.Context, req *Hello, rsp *Greeting) error {
+	rsp.Msg = v.greeting + req.Name + v.mark
+	return nil
+}
+
+func (v byValue) Return(_ context.Context, req *Hello) (*Greeting, error) {
+	if req.Name == "nobody" {
+		return nil, status.New(status.NotFound, "%s is not here", req.Name)
+	}
+	return &Greeting{Msg: v.greeting + req.Name + v.mark}, nil
+}
+
+func (m byMap) Fill(_ context.Context, req *Hello, rsp *Greeting) error {
+	rsp.Msg = m[req.Name]
+	return nil
+}
+
+func (f byFunc) Return(_ context.Context, req *Hello) (*Greeting, error) {
+	return &Greeting{Msg: f(req.Name)}, nil
+}
+
+func TestRegisterReceivers(t *testing.T) {
+	s := newServer(t)
+	for name, rcvr := range map[string]any{
+		"Pointer":  &byPointer{},
+		"Value":    byValue{"Hello ", "!"},
+		"ToValue":  &byValue{"Hi ", "?"},
+		"Map":      byMap{"x": "is mapped"},
+		"Function": byFunc(strings.ToUpper),
+	} {
+		if err := s.Register(rcvr, server.Named(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := start(t, s)
+	for _, tt := range []struct{ endpoint, name, want string }{
+		{"Pointer.Fill", "x", `{"msg":"x 1"}`},
+		{"Pointer.Return", "x", `{"msg":"x 2"}`},
+		{"Pointer.Return", "nobody", `{"msg":""}`},
+		{"Value.Fill", "x", `{"msg":"Hello x!"}`},
+		{"Value.Return", "x", `{"msg":"Hello x!"}`},
+		{"Value.Return", "nobody", ""},
+		{"ToValue.Fill", "x", `{"msg":"Hi x?"}`},
+		{"ToValue.Return", "x", `{"msg":"Hi x?"}`},
+		{"Map.Fill", "x", `{"msg":"is mapped"}`},
+		{"Function.Return", "x", `{"msg":"X"}`},
+	} {
+		rsp := exchange(t, c, call(tt.endpoint, `{"name":"`+tt.name+`"}`))
+		if string(rsp.Body) != tt.want || (errorOf(rsp) != nil) != (tt.want == "") {
+			t.Errorf("%s of %s: %s %v, want %s", tt.endpoint, tt.name, rsp.Body, errorOf(rsp), tt.want)
 		}
 	}
 }
