@@ -41,6 +41,9 @@ func build(module, target string) (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, module)
+	if own, ok := strings.CutPrefix(target, "./"); ok { // one of several programs of the module
+		file += "-" + strings.ReplaceAll(own, "/", "-")
+	}
 	argv := []string{"go", "build", "-C", filepath.Join(strings.TrimSpace(string(out)), "servers", module), "-o", file, target}
 	if flock, err := exec.LookPath("flock"); err == nil { // several packages' tests may want it at once
 		argv = append([]string{flock, file + ".lock"}, argv...)

@@ -1,10 +1,15 @@
 package testserver
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"testing"
 )
 
 // NATS says how a NATS server is run, of the version that servers/nats names. config is added to its configuration, in its own
@@ -39,4 +44,62 @@ func NATSMissing() error {
 		return fmt.Errorf("no NATS server: %w", err)
 	}
 	return nil
+}
+
+// NATSOperator makes an operator, an account and its users. It gives what is to be in the configuration of a server that then takes
+// those alone, and a folder with their credentials: svc.creds may do all, guest.creds publishes and subscribes to "free" alone, late.creds
+// has expired, and other.creds is of an account that the server does not know.
+func NATSOperator(t testing.TB) (config, dir string) {
+	t.Helper()
+	if err := NATSMissing(); err != nil {
+		Skip(t, err.Error())
+	}
+	binary, err := Build("nats", "./operator")
+	if err != nil {
+		Skip(t, err.Error())
+	}
+	dir = t.TempDir()
+	if said, err := exec.Command(binary, dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "operator.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text), dir
+}
+
+// NATSCluster starts a cluster of n servers for a test, which are killed at its end. They have streams, and config beside; the name of
+// a server is its address.
+func NATSCluster(t testing.TB, n int, config ...string) []*Server {
+	t.Helper()
+	if err := NATSMissing(); err != nil {
+		Skip(t, err.Error())
+	}
+	routes, quoted := make([]string, n), make([]string, n)
+	for i := range n {
+		routes[i] = FreeAddr()
+		quoted[i] = strconv.Quote("nats://" + routes[i])
+	}
+	servers := make([]*Server, n)
+	for i := range n {
+		s := New(t.TempDir(), Spec{})
+		s.spec = NATS(append([]string{
+			fmt.Sprintf("server_name: %q", s.Addr), `jetstream: {store_dir: "DIR/streams"}`,
+			fmt.Sprintf("cluster: {name: test, listen: %q, routes: [%s]}", routes[i], strings.Join(quoted, ", ")),
+		}, config...)...)
+		s.spec.Taken = "address already in use"
+		t.Cleanup(func() { s.Stop("KILL") })
+		servers[i] = s
+	}
+	var starting sync.WaitGroup
+	errs := make([]error, n)
+	for i, s := range servers { // they wait for each other
+		starting.Go(func() { errs[i] = s.Start() })
+	}
+	starting.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	return servers
 }

@@ -191,3 +191,36 @@ func TestLoginFromTheEnvironment(t *testing.T) { // not parallel: it sets the en
 		must(t, b.Close())
 	}
 }
+
+// TestCredentials: a server in operator mode takes NATS's own credentials, by the URL and by the environment, for a stream too.
+func TestCredentials(t *testing.T) { // not parallel: it sets the environment
+	noLogin(t)
+	config, dir := testserver.NATSOperator(t)
+	s := own(t, withStreams, config)
+	svc, guest := filepath.Join(dir, "svc.creds"), filepath.Join(dir, "guest.creds")
+	for _, tt := range []struct {
+		env, query string
+		want       error
+	}{
+		{"", "?credentials-file=" + svc, nil},
+		{"", "?stream=s&credentials-file=" + svc, nil},
+		{svc, "", nil},
+		{svc, "?stream=s", nil},
+		{svc, "?credentials-file=" + guest, &status.Error{Code: status.PermissionDenied}},
+		{"", "?stream=s&credentials-file=" + guest, &status.Error{Code: status.PermissionDenied}},
+		{"", "", &status.Error{Code: status.Unauthenticated}},
+	} {
+		t.Setenv(nats.EnvCreds, tt.env)
+		b, err := openers.Open(t.Context(), "nats://"+s.Addr+tt.query)
+		must(t, err)
+		in := &inbox{}
+		_, subscribed := b.Subscribe(t.Context(), "orders", in.handle)
+		_, published := b.Publish(t.Context(), &broker.Message{Topic: "orders", Body: []byte("x")})
+		if !errors.Is(subscribed, tt.want) || !errors.Is(published, tt.want) {
+			t.Errorf("with %q and %q Subscribe gave %v, and Publish %v; want %v", tt.env, tt.query, subscribed, published, tt.want)
+		} else if tt.want == nil {
+			in.wait(t, 1)
+		}
+		must(t, b.Close())
+	}
+}

@@ -154,6 +154,7 @@ func passing(err error) bool {
 type place struct {
 	sequence uint64
 	delivery int
+	epoch    int // the consumer's when it came
 }
 
 // placeOf reads it of the subject by which a message is acknowledged:
@@ -171,7 +172,7 @@ func placeOf(reply string) (place, bool) {
 	}
 	delivery, err1 := strconv.Atoi(words[first])
 	sequence, err2 := strconv.ParseUint(words[first+1], 10, 64)
-	return place{sequence, delivery}, strings.HasPrefix(reply, ackToken) && err1 == nil && err2 == nil && delivery > 0
+	return place{sequence: sequence, delivery: delivery}, strings.HasPrefix(reply, ackToken) && err1 == nil && err2 == nil && delivery > 0
 }
 
 // The ways to settle a delivery.

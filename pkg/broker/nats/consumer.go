@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -27,6 +28,13 @@ const (
 	hearTime    = 100 * time.Millisecond
 	leaveTime   = 2 * time.Second // for giving back what a closed subscription has
 	abandonTime = 5 * time.Minute // after which the consumer of a process that died is taken away
+
+	// What was taken away is made again only then: its server tells of it before it has removed the files, and gives those to
+	// one of the same name that comes sooner, or removes them of it.
+	restTime  = 500 * time.Millisecond
+	makeTries = 10 // of making a consumer that has nothing of an earlier one
+
+	madeKey = "micro-made" // of a consumer's metadata: tells one that was made from another of its name
 )
 
 // consumer is a subscription to a stream.
@@ -49,13 +57,15 @@ type consumer struct {
 
 	mu      sync.Mutex
 	pull    pull
-	check   bool // the consumer may be gone
-	created time.Time
-	next    uint64              // the sequence behind the last message that came
-	held    map[string]place    // what handlers have, by the subject that settles it
-	undone  map[uint64]struct{} // what came and is not acknowledged, of a subscription without a queue
-	said    map[string]*word    // what is to be said, by that subject, until JetStream has heard it
-	reasons map[uint64]error    // why the last handler failed, where the dead letter could not be stored
+	check   bool                 // the consumer may be gone
+	created time.Time            // when its stream was
+	epoch   int                  // how many streams of that name went before it
+	next    uint64               // the sequence behind the last message that came; 0: none has a place yet
+	held    map[string]place     // what handlers have, by the subject that settles it
+	undone  map[uint64]struct{}  // what came and is not acknowledged, of a subscription without a queue
+	later   map[uint64]time.Time // what is to come again after a failure, to whichever member, and when it has at the latest
+	said    map[string]*word     // what is to be said, by that subject, until JetStream has heard it
+	reasons map[uint64]error     // why the last handler failed, where the dead letter could not be stored
 }
 
 // pull is a request for messages. There is one at a time.
@@ -70,7 +80,7 @@ func newConsumer(ctx context.Context, b *Broker, topic string, h broker.Handler,
 	c := &consumer{
 		b: b, s: b.stream, topic: topic, queue: o.Queue, subject: subjectOf(topic), strict: o.Queue == "" && o.Concurrency == 1,
 		handlers: delivery.NewPool(h, o), prefix: natsgo.NewInbox() + ".", closing: make(chan struct{}), over: make(chan struct{}),
-		held: map[string]place{}, undone: map[uint64]struct{}{}, said: map[string]*word{}, spoke: make(chan struct{}, 1), reasons: map[uint64]error{},
+		held: map[string]place{}, undone: map[uint64]struct{}{}, later: map[uint64]time.Time{}, said: map[string]*word{}, spoke: make(chan struct{}, 1), reasons: map[uint64]error{},
 	}
 	c.name = natsgo.NewInbox()[len(natsgo.InboxPrefix):] // nobody else's
 	if c.queue != "" {
@@ -97,12 +107,15 @@ func newConsumer(ctx context.Context, b *Broker, topic string, h broker.Handler,
 // consumerInfo is what JetStream tells of a consumer.
 type consumerInfo struct {
 	Config struct {
-		AckWait time.Duration `json:"ack_wait"`
-		Filter  string        `json:"filter_subject"`
+		AckWait  time.Duration     `json:"ack_wait"`
+		Filter   string            `json:"filter_subject"`
+		Metadata map[string]string `json:"metadata"`
 	} `json:"config"`
 	Delivered struct {
-		Stream uint64 `json:"stream_seq"`
+		Consumer uint64 `json:"consumer_seq"`
+		Stream   uint64 `json:"stream_seq"`
 	} `json:"delivered"`
+	Pending int `json:"num_ack_pending"`
 }
 
 // make makes the consumer, unless it is there. One that had been there and is gone begins where it was.
@@ -111,13 +124,23 @@ func (c *consumer) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	if !c.created.IsZero() && !c.created.Equal(stream.Created) { // the stream was taken away, and all in this one is new
+		c.epoch++
+		c.next = 0
+		clear(c.held)
+		clear(c.undone)
+		clear(c.later)
+		clear(c.said)
+		clear(c.reasons)
+	}
+	c.created = stream.Created
+	had := c.next != 0
+	c.mu.Unlock()
 	var info consumerInfo
 	err = c.s.request(ctx, "CONSUMER.INFO."+c.s.name+"."+c.name, nil, &info)
 	if is(err, codeConsumerNotFound) {
-		err = c.s.request(ctx, "CONSUMER.CREATE."+c.s.name+"."+c.name, map[string]any{"stream_name": c.s.name, "action": "create", "config": c.config(stream)}, &info)
-		if is(err, codeConsumerExists) { // another member was quicker
-			err = c.s.request(ctx, "CONSUMER.INFO."+c.s.name+"."+c.name, nil, &info)
-		}
+		info, err = c.anew(ctx, had)
 	}
 	if err != nil {
 		return err
@@ -128,18 +151,57 @@ func (c *consumer) make(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ackWait = max(info.Config.AckWait, minAckWait)
-	if c.next == 0 || !c.created.Equal(stream.Created) {
+	if c.next == 0 {
 		c.next = info.Delivered.Stream + 1
 	}
-	c.created = stream.Created
 	return nil
 }
 
-// config is the consumer's.
-func (c *consumer) config(stream streamInfo) map[string]any {
+// anew makes a consumer that is not there. had says that it was.
+func (c *consumer) anew(ctx context.Context, had bool) (info consumerInfo, err error) {
+	for try := 1; ; try++ {
+		if had {
+			if err := rest(ctx); err != nil {
+				return info, err
+			}
+		}
+		mark := natsgo.NewInbox()[len(natsgo.InboxPrefix):]
+		info = consumerInfo{}
+		err = c.s.request(ctx, "CONSUMER.CREATE."+c.s.name+"."+c.name, map[string]any{"stream_name": c.s.name, "action": "create", "config": c.config(mark)}, &info)
+		if is(err, codeConsumerExists) { // another member was quicker
+			return info, c.s.request(ctx, "CONSUMER.INFO."+c.s.name+"."+c.name, nil, &info)
+		}
+		if err != nil || info.Config.Metadata[madeKey] != mark || info.Delivered.Consumer == 0 && info.Pending == 0 {
+			return info, err
+		}
+		// It took over what one of its name left that was taken away: what was delivered and acknowledged since its files were
+		// written would come again, and hold up the rest until then.
+		c.b.o.Logger.Debug("a consumer has what another left, and is made again", "topic", c.topic, "queue", c.queue, "delivered", info.Delivered.Stream, "pending", info.Pending)
+		if err := c.s.request(ctx, "CONSUMER.DELETE."+c.s.name+"."+c.name, nil, nil); err != nil && !is(err, codeConsumerNotFound) {
+			return info, err
+		}
+		if had = true; try == makeTries {
+			return info, fmt.Errorf("%w: nats %s: stream %s: consumer %s cannot be made: the server keeps what one of its name left", broker.ErrUnavailable, c.b.conn.Hosts(), c.s.name, c.name)
+		}
+	}
+}
+
+// rest waits until what was taken away is gone from a server's disk.
+func rest(ctx context.Context) error {
+	select {
+	case <-time.After(restTime):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// config is the consumer's, with a mark by which it is known.
+func (c *consumer) config(mark string) map[string]any {
 	config := map[string]any{
 		"name": c.name, "durable_name": c.name, "filter_subject": c.subject, "ack_policy": "explicit", "ack_wait": c.b.o.AckWait, "replay_policy": "instant",
 		"max_deliver": -1, "max_ack_pending": -1, // tries are counted here, and what is under way is bounded by places
+		"metadata": map[string]string{madeKey: mark},
 	}
 	if c.queue == "" {
 		config["inactive_threshold"] = abandonTime
@@ -151,14 +213,21 @@ func (c *consumer) config(stream streamInfo) map[string]any {
 	defer c.mu.Unlock()
 	from := c.b.o.From
 	switch {
-	case c.next != 0 && c.created.Equal(stream.Created): // it was lost
+	case c.next != 0: // it was lost
 		from = From{Sequence: c.next}
 		for n := range c.undone {
 			from.Sequence = min(from.Sequence, n)
 		}
-	case c.next != 0: // the stream was too, and all in it is new
+		for _, at := range c.held { // whose handler may fail
+			from.Sequence = min(from.Sequence, at.sequence)
+		}
+		for n, until := range c.later {
+			if time.Now().Before(until) {
+				from.Sequence = min(from.Sequence, n)
+			}
+		}
+	case c.epoch > 0: // the stream was too
 		from = From{All: true}
-		clear(c.undone)
 	}
 	switch {
 	case from.All:
@@ -326,9 +395,9 @@ func (c *consumer) take(raw *natsgo.Msg) {
 		c.told(raw)
 		return
 	}
-	switch placed, open := c.admit(raw, at); {
+	switch placed, open := c.admit(raw, &at); {
 	case !open:
-		c.say(raw.Reply, sayNak)
+		c.release(raw.Reply, at, sayNak)
 	case placed:
 		c.begin(raw, at)
 	}
@@ -336,15 +405,16 @@ func (c *consumer) take(raw *natsgo.Msg) {
 
 // admit counts a message in, and reports whether the pull has a place for it. One that was asked for by a pull that was given up
 // waits for a place elsewhere: the places that the present pull has taken only come free by the messages behind it.
-func (c *consumer) admit(raw *natsgo.Msg, at place) (placed, open bool) {
+func (c *consumer) admit(raw *natsgo.Msg, at *place) (placed, open bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	at.epoch = c.epoch
 	select {
 	case <-c.closing:
 		return false, false
 	default:
 	}
-	c.hold(raw.Reply, at)
+	c.hold(raw.Reply, *at)
 	if c.pull.want > 0 {
 		c.pull.heard = time.Now()
 		if c.pull.want--; c.pull.want == 0 {
@@ -352,11 +422,12 @@ func (c *consumer) admit(raw *natsgo.Msg, at place) (placed, open bool) {
 		}
 		return true, true
 	}
+	held := *at
 	c.spawn(func() {
 		if c.handlers.Take(c.closing) {
-			c.begin(raw, at)
+			c.begin(raw, held)
 		} else {
-			c.release(raw.Reply, sayNak)
+			c.release(raw.Reply, held, sayNak)
 		}
 	})
 	return false, true
@@ -401,6 +472,7 @@ func (c *consumer) told(raw *natsgo.Msg) {
 func (c *consumer) hold(reply string, at place) {
 	c.held[reply] = at
 	c.next = max(c.next, at.sequence+1)
+	delete(c.later, at.sequence)
 	if c.queue == "" {
 		c.undone[at.sequence] = struct{}{}
 	}
@@ -412,7 +484,7 @@ func (c *consumer) settle(raw *natsgo.Msg, at place, m broker.Message, err error
 	case err == nil:
 		c.finish(raw.Reply, at, sayAck)
 	case errors.Is(err, broker.ErrClosed) && c.handlers.Context().Err() != nil:
-		c.release(raw.Reply, sayNak) // another may have it
+		c.release(raw.Reply, at, sayNak) // another may have it
 	case at.delivery >= c.b.o.Tries:
 		again, decodeErr := envelope.Decode(raw.Data) // the handler may have changed what it got
 		if decodeErr == nil {
@@ -425,7 +497,7 @@ func (c *consumer) settle(raw *natsgo.Msg, at place, m broker.Message, err error
 			wait = min(2*wait, max(maxRetry, c.b.o.RetryWait))
 		}
 		c.b.o.Logger.Info("a handler failed, and its message comes again", "topic", c.topic, "queue", c.queue, "id", m.ID, "delivery", at.delivery, "after", wait, "error", err)
-		c.release(raw.Reply, sayLater(wait))
+		c.again(raw.Reply, at, wait)
 	}
 }
 
@@ -439,7 +511,7 @@ func (c *consumer) bury(reply string, at place, m *broker.Message, cause error) 
 	c.mu.Unlock()
 	if !spawned {
 		c.handlers.Give(1)
-		c.release(reply, sayNak)
+		c.release(reply, at, sayNak)
 	}
 }
 
@@ -460,9 +532,11 @@ func (c *consumer) dead(reply string, at place, m *broker.Message, cause error) 
 	if err := c.b.publish(ctx, []*natsgo.Msg{out}); err != nil {
 		c.b.o.Logger.Error("a dead letter cannot be stored, and its message comes again", append(log, "why", err)...)
 		c.mu.Lock()
-		c.reasons[at.sequence] = cause
+		if at.epoch == c.epoch {
+			c.reasons[at.sequence] = cause
+		}
 		c.mu.Unlock()
-		c.release(reply, sayLater(maxRetry))
+		c.again(reply, at, maxRetry)
 		return
 	}
 	c.b.o.Logger.Warn("a message was not handled, and is a dead letter", append(log, "dead", letter.Topic)...)
@@ -479,27 +553,38 @@ func (c *consumer) lastReason(sequence uint64) error {
 	return errors.New("the subscriber that had it went away, or did not answer")
 }
 
+// again says that a message is to come again after a while. Until then it is known here alone, should the consumer be taken away.
+func (c *consumer) again(reply string, at place, wait time.Duration) {
+	c.mu.Lock()
+	if at.epoch == c.epoch {
+		now := time.Now()
+		maps.DeleteFunc(c.later, func(_ uint64, until time.Time) bool { return !now.Before(until) })
+		c.later[at.sequence] = now.Add(wait + c.ackWait)
+	}
+	c.mu.Unlock()
+	c.release(reply, at, sayLater(wait))
+}
+
 // finish settles a message for good.
 func (c *consumer) finish(reply string, at place, what []byte) {
 	c.mu.Lock()
-	delete(c.undone, at.sequence)
-	delete(c.reasons, at.sequence)
+	if at.epoch == c.epoch {
+		delete(c.undone, at.sequence)
+		delete(c.reasons, at.sequence)
+	}
 	c.mu.Unlock()
-	c.release(reply, what)
+	c.release(reply, at, what)
 }
 
-// release says what becomes of a message that no handler has any more.
-func (c *consumer) release(reply string, what []byte) {
-	c.mu.Lock()
-	delete(c.held, reply)
-	c.mu.Unlock()
-	c.say(reply, what)
-}
-
-// say tells JetStream something of a message. It is said again at the next connection, unless JetStream has heard it.
-func (c *consumer) say(reply string, what []byte) {
+// release says what becomes of a message that no handler has any more. It is said again at the next connection, unless JetStream has
+// heard it. Of one from a stream that is gone nothing is said: another message has its place now.
+func (c *consumer) release(reply string, at place, what []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if at.epoch != c.epoch {
+		return
+	}
+	delete(c.held, reply)
 	w := &word{what: what}
 	c.said[reply] = w
 	if nc := c.b.conn.Current(); nc != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/metadata"
 )
 
-const patience = 45 * time.Second
+const patience = 30 * time.Second
 
 // until waits for ok.
 func until(t *testing.T, what string, ok func() bool) {

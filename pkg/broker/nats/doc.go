@@ -46,6 +46,10 @@
 // A message that was handled may come again: when NATS or the subscriber goes before NATS has the acknowledgement, or when a
 // subscriber has no connection for longer than AckWait.
 //
+// A consumer or a stream that somebody takes away is made again. The consumer begins behind what its subscription has had, or with the
+// first message that a handler has, or that waits to come again after a failure; that of a new stream with all that is in it. What a
+// member of a queue had that died, and was not given to another yet, is lost then.
+//
 // # Names
 //
 // A topic is its subject. NATS has no empty words between dots: they are written "~". A name of a consumer is

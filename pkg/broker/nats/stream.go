@@ -36,6 +36,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	covered map[string]bool // subjects that the stream has
+	known   bool            // the stream was there once
 
 	acks    sync.Mutex // guards inbox's making
 	inbox   *natsconn.Subscription
@@ -309,11 +310,20 @@ func (s *stream) have(ctx context.Context, subjects ...string) (streamInfo, erro
 		return streamInfo{}, context.Cause(ctx)
 	}
 	defer func() { <-s.turn }()
+	rested := false
 	for try := 1; ; try++ {
 		info, lacks, err := s.look(ctx, subjects)
+		if is(err, codeStreamNotFound) && !rested && s.was() {
+			if err := rest(ctx); err != nil {
+				return info, err
+			}
+			rested = true
+			continue
+		}
 		if err == nil && len(lacks) == 0 {
 			s.mu.Lock()
 			defer s.mu.Unlock()
+			s.known = true
 			for _, subject := range subjects {
 				s.covered[subject] = true
 			}
@@ -333,6 +343,13 @@ func (s *stream) have(ctx context.Context, subjects ...string) (streamInfo, erro
 			}
 		}
 	}
+}
+
+// was reports whether the stream was there once.
+func (s *stream) was() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known
 }
 
 func (s *stream) trouble(err error, lacks []string) error {

@@ -30,9 +30,18 @@ type reply struct {
 	Held    bool   `json:"held"`
 	Service string `json:"service"`
 	gone    bool   // nobody is there, or answers
+	told    bool   // NATS has said so
 }
 
 const claimTries = 16
+
+// In a cluster a subscription is known at the other servers a moment after it stands: what is published meanwhile at those does not
+// come, and claims of two may miss each other. So an id is claimed again after spreadTime, and a new node announced, and claimed,
+// again after spreadLater, for servers that are far apart.
+const (
+	spreadTime  = 50 * time.Millisecond
+	spreadLater = time.Second
+)
 
 // claimTime is how long the holder of an id has to answer. One that does not, though NATS has its subscription, is a process
 // that stands still: its nodes lapse.
@@ -65,9 +74,11 @@ func (k *keeper) take(ctx context.Context, nc *nats.Conn, id, service string) (*
 	return h, nil
 }
 
-// win claims an id until nobody is left who could hold it. Whoever gives way does not speak for the rest.
+// win claims an id until nobody is left who could hold it. Whoever gives way does not speak for the rest. In a cluster, that nobody is
+// there is asked twice: the other servers learn of a subscription a moment after it stands.
 func (k *keeper) win(ctx context.Context, h *held) error {
 	id, service := h.node.ID, h.service
+	asked := false
 	for range claimTries {
 		said, err := k.ask(ctx, id, func(inbox string) *nats.Msg {
 			k.mu.Lock()
@@ -77,20 +88,34 @@ func (k *keeper) win(ctx context.Context, h *held) error {
 		if err != nil {
 			return err
 		}
+		again := said.told && !asked && k.r.clustered()
 		k.mu.Lock()
 		denied, lost := k.denied, k.own[id] != h
-		h.taken = !lost && said.gone
+		h.taken = !lost && said.gone && !again
 		k.mu.Unlock()
 		switch {
 		case denied != nil:
 			return denied
 		case said.Held || lost || k.r.view.foreign(id, ""):
 			return conflict(id, service)
-		case said.gone:
+		case said.gone && !again:
 			return nil
+		case again:
+			asked = true
+			select {
+			case <-time.After(spreadTime):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return conflict(id, service)
+}
+
+// clustered reports whether NATS is more than one server.
+func (r *Registry) clustered() bool {
+	nc := r.nc.Load()
+	return nc != nil && nc.ConnectedClusterName() != ""
 }
 
 // held gives an ErrConflict where another owner holds a node.
@@ -134,7 +159,8 @@ func (k *keeper) ask(ctx context.Context, id string, claim func(inbox string) *n
 
 // replied hands a reply to who waits for it.
 func (k *keeper) replied(number uint64, m *nats.Msg) {
-	said := reply{gone: nobody(m)}
+	none := nobody(m)
+	said := reply{gone: none, told: none}
 	if !said.gone && json.Unmarshal(m.Data, &said) != nil {
 		return
 	}

@@ -21,7 +21,8 @@
 //
 // An id that a live owner holds gives others ErrConflict. NATS knows who is connected: the id of a killed process is free at
 // once. Two that could not see each other, as the parts of a cluster that fell apart, may both have it; when they meet the later
-// one keeps it. Of a go-micro process's ids those are known that are followed.
+// one keeps it. In a cluster an id is claimed twice, 50 ms apart, and a new node announced again after a second, as servers hear of each
+// other's subscriptions a moment after they stand. Of a go-micro process's ids those are known that are followed.
 //
 // # What is followed
 //

@@ -150,6 +150,9 @@ func (k *keeper) put(h *held, n registry.Node, value string, ttl time.Duration) 
 	k.seq++
 	h.notice = notice{service: n.Service, value: value, seq: k.seq, lease: lease}
 	h.node, h.next = n, now.Add(pause(lease))
+	if !h.listed && k.r.clustered() {
+		h.next = now.Add(min(pause(lease), spreadLater))
+	}
 	if h.listed && old.service != n.Service {
 		old.seq = k.seq
 		say = append(say, news(k.r.watchSubject(), actionDelete, k.r.owner, &old))
