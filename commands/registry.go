@@ -223,6 +223,8 @@ func newRegistryServer(in *invocation, o registryhttp.ServerOptions) (*registryh
 	switch {
 	case err == nil:
 		return s, nil
+	case o.Registry != nil:
+		return nil, errors.Join(fail(exitFailed, "--store %s: %s", redacted(in.flags.String("store")), trimPackage(err.Error())).because(err), o.Registry.Close())
 	case errors.As(err, &damage):
 		return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).
 			hint("take what can be read, and keep the file", "--recover").hint("begin anew elsewhere", "--data DIR")

@@ -243,7 +243,7 @@ func nodeRows(ctx context.Context, in *invocation, nodes []registry.Node, health
 // metaText writes a node's labels, without those that the framework sets.
 func metaText(md map[string]string) string {
 	own := []string{registry.MetaProtocol, registry.MetaTransport, registry.MetaUpgrade, registry.MetaBroker, registry.MetaStarted,
-		registry.MetaHidden, registry.MetaIdempotent}
+		registry.MetaHidden, registry.MetaIdempotent, registry.MetaRegistered}
 	var pairs []string
 	for _, k := range slices.Sorted(maps.Keys(md)) {
 		if !slices.Contains(own, k) {

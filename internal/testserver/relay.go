@@ -7,27 +7,29 @@ import (
 	"testing"
 )
 
-// Relay is a way to a server that can be blocked: what is under way breaks off. Its methods may be called concurrently.
+// Relay is a way to a server that can be blocked: what is under way breaks off. Before several servers it balances: each connection goes to
+// the next one that takes it. Its methods may be called concurrently.
 type Relay struct {
-	Addr   string // where it listens
-	target string
-	l      net.Listener
-	busy   sync.WaitGroup
+	Addr    string // where it listens
+	targets []string
+	l       net.Listener
+	busy    sync.WaitGroup
 
 	mu    sync.Mutex
+	turn  int // counts connections
 	conns map[net.Conn]bool
 	gate  chan struct{} // not nil: new connections wait until it is closed
 	cut   bool          // new connections are refused
 }
 
-// NewRelay makes a way to target, host:port, until the end of the test.
-func NewRelay(t testing.TB, target string) *Relay {
+// NewRelay makes a way to targets, each host:port, until the end of the test.
+func NewRelay(t testing.TB, targets ...string) *Relay {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Relay{Addr: l.Addr().String(), target: target, l: l, conns: map[net.Conn]bool{}}
+	p := &Relay{Addr: l.Addr().String(), targets: targets, l: l, conns: map[net.Conn]bool{}}
 	p.busy.Go(p.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -55,7 +57,7 @@ func (p *Relay) serve(c net.Conn) {
 	if gate != nil {
 		<-gate
 	}
-	out, err := net.Dial("tcp", p.target)
+	out, err := p.dial()
 	if err != nil {
 		return
 	}
@@ -72,6 +74,20 @@ func (p *Relay) serve(c net.Conn) {
 	_, _ = io.Copy(out, c)
 	_ = out.Close()
 	back.Wait()
+}
+
+// dial gives a connection to the server whose turn it is, or to the next one that takes it.
+func (p *Relay) dial() (c net.Conn, err error) {
+	p.mu.Lock()
+	first := p.turn
+	p.turn++
+	p.mu.Unlock()
+	for i := range p.targets {
+		if c, err = net.Dial("tcp", p.targets[(first+i)%len(p.targets)]); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
 }
 
 func (p *Relay) add(conns ...net.Conn) bool {

@@ -45,6 +45,10 @@ const (
 	MetaStarted   = "started"   // when the node started, RFC 3339
 	MetaHidden    = "hidden"    // "true": listings leave the node out unless asked
 
+	// MetaRegistered is in the copies of a node that stands in several registries by package multi, which takes it off again: since when it
+	// stands in them as it does, RFC 3339.
+	MetaRegistered = "registered"
+
 	// MetaIdempotent names the node's idempotent endpoints, comma-separated. It stands in the metadata, which every
 	// backend carries, so that a client knows before a call fails whether it may be sent again.
 	MetaIdempotent = "idempotent"

@@ -3,39 +3,23 @@ package consul_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
-// spec runs a consul with flags beside those that every one has.
-func spec(flags ...string) testserver.Spec {
-	return testserver.Spec{
-		Command: func(s *testserver.Server) (argv, env []string) {
-			file, _ := testserver.Build("consul", "github.com/hashicorp/consul")
-			_, port, _ := net.SplitHostPort(s.Addr)
-			return append([]string{
-				file, "agent", "-dev", "-bind", "127.0.0.1", "-client", "127.0.0.1", "-http-port", port,
-				"-grpc-port", "-1", "-dns-port", "-1", "-serf-lan-port", freePort(), "-serf-wan-port", "-1", "-server-port", freePort(),
-				"-log-level", "error", "-hcl", "limits { http_max_conns_per_client = 2000 }",
-			}, flags...), nil
-		},
-		Ready: hasLeader,
-	}
-}
+// request asks an agent.
+var request = testserver.Request
 
 // secured starts a consul that speaks TLS alone, with whoever has a certificate of its authority.
 func secured(t *testing.T, ca, cert, key string) *testserver.Server {
 	t.Helper()
-	s := spec()
+	s := testserver.Consul()
 	plain := s.Command
 	s.Command = func(s *testserver.Server) (argv, env []string) {
 		argv, env = plain(s)
@@ -51,40 +35,10 @@ func secured(t *testing.T, ca, cert, key string) *testserver.Server {
 	return start(t, s)
 }
 
-func freePort() string {
-	_, port, _ := net.SplitHostPort(testserver.FreeAddr())
-	return port
-}
-
-// hasLeader is a Ready that holds when what is registered will be found.
-func hasLeader(s *testserver.Server) bool {
-	code, body := request(http.MethodGet, "http://"+s.Addr+"/v1/status/leader", "")
-	return code == http.StatusOK && strings.Contains(body, ":")
-}
-
-// request asks an agent, and gives 0 where it does not answer.
-func request(method, url, body string, header ...string) (code int, answer string) {
-	req, err := http.NewRequest(method, url, strings.NewReader(body))
-	if err != nil {
-		return 0, err.Error()
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
-	rsp, err := client.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer rsp.Body.Close()
-	data, _ := io.ReadAll(rsp.Body)
-	return rsp.StatusCode, string(data)
-}
-
 // own starts a consul for a test, which is killed at its end.
 func own(t *testing.T, flags ...string) *testserver.Server {
 	t.Helper()
-	return start(t, spec(flags...))
+	return start(t, testserver.Consul(flags...))
 }
 
 func start(t *testing.T, spec testserver.Spec) *testserver.Server {
@@ -97,12 +51,12 @@ func start(t *testing.T, spec testserver.Spec) *testserver.Server {
 // unstarted gives a consul that the test starts.
 func unstarted(t *testing.T, flags ...string) *testserver.Server {
 	t.Helper()
-	return made(t, spec(flags...))
+	return made(t, testserver.Consul(flags...))
 }
 
 func made(t *testing.T, spec testserver.Spec) *testserver.Server {
 	t.Helper()
-	if _, err := testserver.Build("consul", "github.com/hashicorp/consul"); err != nil {
+	if err := testserver.ConsulMissing(); err != nil {
 		testserver.Skip(t, err.Error())
 	}
 	s := testserver.New(t.TempDir(), spec)
@@ -134,7 +88,7 @@ func addrOf(t *testing.T) string {
 		empty(t, addr)
 		return addr
 	}
-	if _, err := testserver.Build("consul", "github.com/hashicorp/consul"); err != nil {
+	if err := testserver.ConsulMissing(); err != nil {
 		testserver.Skip(t, fmt.Sprintf("%v, or set %s to the host:port of an agent whose services may be removed", err, envAddr))
 	}
 	addr := take(t)
@@ -159,7 +113,7 @@ func take(t *testing.T) string {
 	emptied.mu.Unlock()
 	dir, err := os.MkdirTemp("", "micro-test-")
 	must(t, err)
-	s := testserver.New(dir, spec())
+	s := testserver.New(dir, testserver.Consul())
 	s.MustStart(t)
 	emptied.mu.Lock()
 	defer emptied.mu.Unlock()

@@ -243,6 +243,9 @@ func (r *Registry) Host() (host string, ok bool) {
 	return r.ip.String(), true
 }
 
+// Hearsay says that a node which shows here no longer need not be dead: its owner does not learn who has lost sight of it. Package multi asks.
+func (r *Registry) Hearsay() bool { return true }
+
 // Register does what registry.Registrar says. Beside its errors there is a *status.Error of a member that has too many nodes
 // (429), or whose key is not that of the seeds (401).
 func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Duration) error {

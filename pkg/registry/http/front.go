@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,12 +33,16 @@ const (
 	askRenew     = "renew"
 	askNode      = "node"
 	askTTL       = "ttl"
-	presenceTTL  = 10 * time.Second
-	presenceTime = 3 * time.Second // between two renewals of it
+	askLease     = 10 * time.Second
 	askTime      = 2 * time.Second // for another copy to do as it is asked
+	presenceTTL  = 3 * time.Second // far shorter than most leases: who holds a node that lapses has to be known for dead before
+	presenceTime = presenceTTL / 3 // between two renewals of it
 	visibleTime  = 2 * time.Second // for what was put to come back by the watch
 	readyTime    = 2 * time.Second // for the first set
 	succeedTime  = 5 * time.Second // for one try to put a node whose holder is gone
+	fadingTime   = succeedTime     // how long a node shows that lapsed because its holder is gone: another copy puts it again
+	releaseTime  = 10 * time.Second
+	parallelAsks = 16 // requests to the registry at one time, of one client's that leaves
 )
 
 // front is a holder over another registry. It keeps no node: what it has is what it sees there, so that any number of copies may stand
@@ -46,7 +51,7 @@ const (
 // There a node belongs to the copy that put it, which is the one that its owner happened to reach, and others cannot change it. So the
 // record says whose it is, and a copy to which the owner comes with a node that another one holds asks that one to renew it, or to let it
 // go: by a hidden node of the service copies, which all copies see. Where that one is no more, the node lapses, and is put the moment that it
-// does.
+// does; in between the copies show it on.
 type front struct {
 	r      registry.Registry
 	name   string
@@ -64,30 +69,58 @@ type front struct {
 	holder map[string]string        // the copies that hold them
 	alive  map[string]bool          // copies
 	own    map[string]registry.Node // as this copy put them
-	wanted map[string]wanted        // to be put when they go
+	wanted map[string]wanted        // to be put when they go, if their holder is gone then
+	fading map[string]faded         // nodes that show on, though they lapsed, because their holder is gone
 	turn   map[string]chan struct{} // of ids that are being changed
 }
 
-// wanted is a node that another copy holds, which seems to be no more.
+// wanted is a node that another copy holds, and whose owner came to this one.
 type wanted struct {
 	node  registry.Node
 	until time.Time
 }
 
-func newFront(o ServerOptions) *front {
+// faded is whose node that was, and until when it shows.
+type faded struct {
+	label string
+	until time.Time
+}
+
+// isRefusal reports whether a registry does not take this server's login, or its login has no right to what it asks for.
+func isRefusal(err error) bool {
+	return errors.Is(err, &status.Error{Code: status.Unauthenticated}) || errors.Is(err, &status.Error{Code: status.PermissionDenied})
+}
+
+// newFront gives an error where the registry refuses the server's login. One that is away will come back.
+func newFront(o ServerOptions) (*front, error) {
 	f := &front{
 		r: o.Registry, name: o.RegistryName, id: "copy-" + random(8), holder: map[string]string{}, alive: map[string]bool{}, logger: o.Logger,
 		// A revision of one copy means nothing to another, which has to see that.
 		hub:  hub.NewPending().Sharing().Remembering(history, rand.Uint64N(1<<52)),
-		news: make(chan struct{}), label: map[string]string{}, own: map[string]registry.Node{}, wanted: map[string]wanted{}, turn: map[string]chan struct{}{},
+		news: make(chan struct{}), label: map[string]string{}, own: map[string]registry.Node{}, wanted: map[string]wanted{},
+		fading: map[string]faded{}, turn: map[string]chan struct{}{},
 	}
 	f.life, f.end = context.WithCancel(context.Background())
-	f.busy.Go(f.watch)
-	f.busy.Go(f.present)
 	waiting, cancel := context.WithTimeout(f.life, readyTime)
 	defer cancel()
+	var err error
+	f.busy.Go(f.watch)
+	first := make(chan struct{})
+	f.busy.Go(func() {
+		err = f.r.Register(waiting, message(f.id, nil), presenceTTL)
+		close(first)
+		if isRefusal(err) {
+			cancel()
+			return
+		}
+		f.present()
+	})
 	_ = f.until(waiting, f.hub.Known) // if it takes longer, clients are told so
-	return f
+	<-first
+	if isRefusal(err) {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // present says that this copy is there.
@@ -96,9 +129,6 @@ func (f *front) present() {
 	defer tick.Stop()
 	self := message(f.id, nil)
 	for {
-		ctx, cancel := context.WithTimeout(f.life, presenceTTL)
-		_ = f.r.Register(ctx, self, presenceTTL) // the watch tells when the registry is away
-		cancel()
 		select {
 		case <-f.life.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(f.life), askTime)
@@ -107,7 +137,18 @@ func (f *front) present() {
 			return
 		case <-tick.C:
 		}
+		f.sweep(time.Now())
+		ctx, cancel := context.WithTimeout(f.life, presenceTTL)
+		_ = f.r.Register(ctx, self, presenceTTL) // the watch tells when the registry is away
+		cancel()
 	}
+}
+
+// sweep forgets the wanted nodes whose owners do not come any more.
+func (f *front) sweep(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.wanted, func(_ string, w wanted) bool { return now.After(w.until) })
 }
 
 // message is a hidden node by which copies speak.
@@ -139,16 +180,26 @@ func (f *front) watch() {
 // apply takes in what changed. It is called with the lock held.
 func (f *front) apply(c registry.Change) {
 	put := make([]registry.Node, 0, len(c.Put))
+	lapsed := f.lapsed(c.Gone)
 	if c.Reset {
+		for id := range f.wanted {
+			if !f.alive[f.holder[id]] {
+				lapsed = append(lapsed, id)
+			}
+		}
 		clear(f.label)
 		clear(f.holder)
 		clear(f.alive)
+		clear(f.fading)
 	}
+	var gone []string
 	for _, id := range c.Gone {
 		delete(f.label, id)
-		delete(f.holder, id)
-		delete(f.alive, id)
 		delete(f.own, id)
+		if _, shows := f.fading[id]; !shows {
+			delete(f.holder, id)
+			gone = append(gone, id)
+		}
 	}
 	for _, n := range c.Put {
 		if n.Service == copies {
@@ -157,6 +208,7 @@ func (f *front) apply(c registry.Change) {
 			continue
 		}
 		f.label[n.ID], f.holder[n.ID] = n.Metadata[leaseLabel], n.Metadata[copyLabel]
+		delete(f.fading, n.ID)
 		put = append(put, plainNode(n))
 	}
 	if c.Reset {
@@ -167,11 +219,60 @@ func (f *front) apply(c registry.Change) {
 			}
 		}
 	} else {
-		f.hub.Apply(put, c.Gone)
+		f.hub.Apply(put, gone)
 	}
-	f.succeed()
+	f.succeed(lapsed)
 	close(f.news)
 	f.news = make(chan struct{})
+}
+
+// lapsed gives those of the nodes that go whose holder is no more: their owners have not withdrawn them, and may have come to another copy,
+// which puts them again. They show a while longer. It is called with the lock held.
+func (f *front) lapsed(gone []string) (ids []string) {
+	for _, id := range gone {
+		delete(f.alive, id) // a copy goes before its nodes
+	}
+	for _, id := range gone {
+		if _, there := f.label[id]; !there {
+			continue
+		}
+		if label, holder := f.label[id], f.holder[id]; label != "" && holder != f.id && !f.alive[holder] {
+			ids = append(ids, id)
+			f.fading[id] = faded{label, time.Now().Add(fadingTime)}
+		} else {
+			delete(f.wanted, id)
+		}
+	}
+	if len(ids) > 0 {
+		f.busy.Go(func() {
+			select {
+			case <-f.life.Done():
+			case <-time.After(fadingTime):
+				f.fade(ids)
+			}
+		})
+	}
+	return ids
+}
+
+// fade takes away what nobody has put again.
+func (f *front) fade(ids []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	var gone []string
+	for _, id := range ids {
+		if w, ok := f.fading[id]; ok && !w.until.After(now) {
+			delete(f.fading, id)
+			delete(f.holder, id)
+			gone = append(gone, id)
+		}
+	}
+	if len(gone) > 0 {
+		f.hub.Apply(nil, gone)
+		close(f.news)
+		f.news = make(chan struct{})
+	}
 }
 
 // asked does what another copy asks for. It is called with the lock held.
@@ -211,21 +312,31 @@ func (f *front) disown(id string) {
 	delete(f.own, id)
 }
 
-// succeed puts the nodes that are wanted and gone. It is called with the lock held.
-func (f *front) succeed() {
-	for id, w := range f.wanted {
-		left := time.Until(w.until)
-		if _, there := f.label[id]; there && left > 0 {
+// succeed puts those of the nodes that are wanted here, and that nobody holds. It is called with the lock held.
+func (f *front) succeed(ids []string) {
+	for _, id := range ids {
+		w, ok := f.wanted[id]
+		if _, there := f.label[id]; !ok || there {
 			continue
 		}
 		delete(f.wanted, id)
-		if left <= 0 {
-			continue
-		}
 		f.busy.Go(func() {
 			ctx, cancel := context.WithTimeout(f.life, succeedTime)
 			defer cancel()
-			if err := f.put(ctx, w.node, left); err != nil && f.life.Err() == nil {
+			give, err := f.take(ctx, id)
+			if err != nil {
+				return
+			}
+			defer give()
+			f.mu.Lock()
+			_, mine := f.own[id]
+			f.mu.Unlock()
+			left := time.Until(w.until)
+			if mine || left <= 0 { // its owner was faster, or does not come any more
+				return
+			}
+			err = f.put(ctx, w.node, left)
+			if err != nil && !errors.Is(err, registry.ErrConflict) && f.life.Err() == nil { // another copy may have been faster
 				f.logger.Warn("registry server cannot take a node over", "node", id, "error", err)
 			}
 		})
@@ -338,6 +449,19 @@ func (f *front) holds(ctx context.Context, service, id, label string, sure bool)
 }
 
 func (f *front) Register(ctx context.Context, o owner, n registry.Node, ttl time.Duration) error {
+	return f.told(f.register(ctx, o, n, ttl))
+}
+
+// told gives the error of a request to a client: that the registry refuses this server is none of his faults, and none of his business.
+func (f *front) told(err error) error {
+	if !isRefusal(err) {
+		return err
+	}
+	f.logger.Warn("registry server may not change its registry", "registry", f.name, "error", err)
+	return fmt.Errorf("%w: the server may not change its own registry", registry.ErrUnavailable)
+}
+
+func (f *front) register(ctx context.Context, o owner, n registry.Node, ttl time.Duration) error {
 	if _, err := leases.Encode(n); err != nil {
 		return err
 	}
@@ -378,15 +502,20 @@ func (f *front) elsewhere(ctx context.Context, n registry.Node, label string, tt
 	now, ok := f.hub.Lookup(n.ID)
 	same := ok && now.Equal(plainNode(n))
 	f.mu.Lock()
+	_, there := f.label[n.ID]
 	dead := !f.alive[f.holder[n.ID]]
-	if same && dead {
+	if there && (same || dead) {
 		f.wanted[n.ID] = wanted{n, time.Now().Add(ttl)}
 	}
 	f.mu.Unlock()
-	if same {
-		if dead {
-			return nil // it is there, and is to stay
-		}
+	switch {
+	case !there:
+		return f.put(ctx, n, ttl)
+	case same && dead:
+		return nil // it is there, and is to stay
+	case dead:
+		return fmt.Errorf("%w: %s is held by a copy of this server that is gone: it changes when its lease ends", registry.ErrUnavailable, n.ID)
+	case same:
 		f.busy.Go(func() {
 			_ = f.ask(f.life, n.ID, map[string]string{leaseLabel: label, askKind: askRenew, askTTL: ttl.String()}, func() bool { return false })
 		})
@@ -430,7 +559,7 @@ func (f *front) letGo(ctx context.Context, id, label string) error {
 func (f *front) ask(ctx context.Context, id string, labels map[string]string, done func() bool) error {
 	labels[askNode] = id
 	request := message("ask-"+random(8), labels)
-	if err := f.r.Register(ctx, request, presenceTTL); err != nil {
+	if err := f.r.Register(ctx, request, askLease); err != nil {
 		return err
 	}
 	defer func() {
@@ -455,7 +584,7 @@ func (f *front) Guest(ctx context.Context, o owner, n registry.Node) error {
 }
 
 func (f *front) Deregister(ctx context.Context, o owner, service, id string) error {
-	return f.remove(ctx, service, id, labelOf(o))
+	return f.told(f.remove(ctx, service, id, labelOf(o)))
 }
 
 func (f *front) Evict(ctx context.Context, service, id string) error {
@@ -465,7 +594,7 @@ func (f *front) Evict(ctx context.Context, service, id string) error {
 	if there && label == "" {
 		return &leases.ConflictError{ID: id, Service: service} // its owner would put it again
 	}
-	return f.remove(ctx, service, id, label)
+	return f.told(f.remove(ctx, service, id, label))
 }
 
 func (f *front) remove(ctx context.Context, service, id, label string) error {
@@ -480,17 +609,16 @@ func (f *front) remove(ctx context.Context, service, id, label string) error {
 	case err != nil:
 		return err
 	case !there || known && service != "" && n.Service != service:
+		f.forget(id, label)
 		return nil
 	case other:
 		return &leases.ConflictError{ID: id, Service: service}
 	}
 	f.mu.Lock()
 	delete(f.wanted, id)
+	held := f.own[id]
 	f.mu.Unlock()
 	if mine {
-		f.mu.Lock()
-		held := f.own[id]
-		f.mu.Unlock()
 		err = f.r.Deregister(ctx, held)
 	}
 	if !mine || errors.Is(err, registry.ErrConflict) { // it went over to another copy
@@ -506,6 +634,21 @@ func (f *front) remove(ctx context.Context, service, id, label string) error {
 	return nil
 }
 
+// forget drops a node that has lapsed, and that its owner wants no more.
+func (f *front) forget(id, label string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w, ok := f.wanted[id]; ok && w.node.Metadata[leaseLabel] == label {
+		delete(f.wanted, id)
+	}
+	if w, ok := f.fading[id]; ok && w.label == label {
+		delete(f.fading, id)
+		delete(f.holder, id)
+		f.hub.Apply(nil, []string{id})
+	}
+}
+
+// Release goes on when the client does not wait for it: it leaves.
 func (f *front) Release(ctx context.Context, o owner) error {
 	label := labelOf(o)
 	f.mu.Lock()
@@ -516,13 +659,21 @@ func (f *front) Release(ctx context.Context, o owner) error {
 		}
 	}
 	f.mu.Unlock()
-	var errs []error
-	for _, id := range ids {
-		if n, ok := f.hub.Lookup(id); ok {
-			errs = append(errs, f.remove(ctx, n.Service, id, label))
-		}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	var removing sync.WaitGroup
+	errs := make([]error, parallelAsks)
+	for i, part := range slices.Collect(slices.Chunk(ids, len(ids)/parallelAsks+1)) {
+		removing.Go(func() {
+			for _, id := range part {
+				if n, ok := f.hub.Lookup(id); ok {
+					errs[i] = errors.Join(errs[i], f.remove(ctx, n.Service, id, label))
+				}
+			}
+		})
 	}
-	return errors.Join(errs...)
+	removing.Wait()
+	return f.told(errors.Join(errs...))
 }
 
 func (f *front) Nodes() *hub.Hub { return f.hub }

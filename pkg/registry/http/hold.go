@@ -47,7 +47,11 @@ type table struct {
 func newHolder(o ServerOptions) (holder, error) {
 	limits := leases.Limits{Nodes: o.MaxNodes, Service: o.MaxService}
 	if o.Registry != nil {
-		return newFront(o), nil
+		f, err := newFront(o)
+		if err != nil {
+			return nil, err // not a holder that holds a nil *front
+		}
+		return f, nil
 	}
 	if o.Data == "" {
 		return &table{Table: leases.NewDurable[owner](limits, nil, hub.New().Remembering(history, 0)), epoch: random(epochBytes)}, nil

@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childRole) != "" {
 		os.Exit(childMain())
 	}
+	if os.Getenv(commandRole) != "" {
+		os.Exit(commandMain())
+	}
 	goleak.VerifyTestMain(m)
 }
 

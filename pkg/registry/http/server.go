@@ -133,7 +133,8 @@ type Server struct {
 	open     atomic.Bool // Serve listens beyond loopback
 }
 
-// NewServer makes a server. Close it. A file in Data that is damaged, or another program's, is refused with a *[DamageError].
+// NewServer makes a server. Close it. A file in Data that is damaged, or another program's, is refused with a *[DamageError]. That Registry
+// refuses its login is an error of the code that it has for that; that it is away is none.
 func NewServer(o ServerOptions) (*Server, error) {
 	o, err := o.withDefaults()
 	if err != nil {

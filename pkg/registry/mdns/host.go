@@ -10,6 +10,9 @@ import (
 
 var _ registry.Hoster = (*Registry)(nil)
 
+// Hearsay says that a node which shows here no longer need not be dead: its owner does not learn who has lost sight of it. Package multi asks.
+func (r *Registry) Hearsay() bool { return true }
+
 // Host gives the IPv4 address under which the local network reaches this machine, as registry.Hoster says. Of the
 // interfaces that nodes are announced on, loopback aside, it is that of the default route, else the first that has a
 // peer, else the first. In Host scope, and where there is no such interface, ok is false. It looks at the interfaces as

@@ -73,6 +73,7 @@ func (r *Registry) ask(ctx context.Context, service string, question func(contex
 		return nil, nil, registry.ErrClosed
 	}
 	q := r.newRound()
+	r.attend(service)
 	ctx, stop := r.within(ctx)
 	for _, m := range r.members {
 		go func() {
@@ -82,6 +83,9 @@ func (r *Registry) ask(ctx context.Context, service string, question func(contex
 			r.found(ctx, m, err)
 			if _, ok := m.witness(); m.Authority && !ok && (err == nil || errors.Is(err, registry.ErrNotFound)) {
 				r.graves.answered(asked, service, nodes, r.owns)
+			}
+			if err == nil && m.tells() {
+				r.graves.shows(m.index, asked, nodes)
 			}
 			q.give(m, nodes, err)
 		}()

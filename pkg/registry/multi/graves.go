@@ -33,6 +33,10 @@ type grave struct {
 	node    registry.Node
 	until   time.Time
 	dropped map[int]bool // members that no longer had the copy
+
+	// Of a node whose registration ended, at members that are no authorities: which those are, and when the last one told.
+	ended map[int]bool
+	at    uint64
 }
 
 func newGraves() *graves {
@@ -110,9 +114,51 @@ func (g *graves) bury(n registry.Node) {
 		g.sweep = now.Add(mourning / 8)
 		maps.DeleteFunc(g.dead, func(_ string, old *grave) bool { return now.After(old.until) })
 	}
-	if old := g.dead[n.ID]; old == nil || now.After(old.until) {
+	if old := g.dead[n.ID]; old == nil || now.After(old.until) || old.ended != nil {
 		g.changes++
 		g.dead[n.ID] = &grave{node: n, until: now.Add(mourning), dropped: map[int]bool{}}
+	}
+}
+
+// ended takes in that a node's registration has ended at a member that is no authority. Copies with the same stamp are dead, as their owner
+// would have given them another one if he had merely lost that member.
+func (g *graves) ended(member int, gone []registry.Node, spared func(id string) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, n := range gone {
+		if n.Metadata[registry.MetaRegistered] == "" || spared(n.ID) {
+			continue
+		}
+		old := g.dead[n.ID]
+		if old != nil && (old.ended == nil || !sameStamp(old.node, n)) && time.Now().Before(old.until) {
+			if old.ended == nil {
+				continue // an authority's word says more
+			}
+			delete(g.dead, n.ID)
+		}
+		if old := g.dead[n.ID]; old == nil || time.Now().After(old.until) {
+			g.bury(n)
+			g.dead[n.ID].ended = map[int]bool{}
+		}
+		d := g.dead[n.ID]
+		g.clock++
+		d.ended[member], d.at = true, g.clock
+	}
+}
+
+// shows takes in what such a member shows, as it was asked for at some time: a registration that had ended there has come again.
+func (g *graves) shows(member int, asked uint64, nodes []registry.Node) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.dead) == 0 {
+		return
+	}
+	for _, n := range nodes {
+		if d := g.dead[n.ID]; d != nil && d.ended[member] && d.at < asked {
+			if delete(d.ended, member); len(d.ended) == 0 {
+				g.rise(n.ID)
+			}
+		}
 	}
 }
 
@@ -133,7 +179,19 @@ func (g *graves) hides(member int, n registry.Node) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	d, ok := g.dead[n.ID]
-	return ok && !d.dropped[member] && time.Now().Before(d.until) && sameStart(d.node, n)
+	if !ok || d.dropped[member] || !time.Now().Before(d.until) {
+		return false
+	}
+	if d.ended != nil {
+		return sameStamp(d.node, n)
+	}
+	return sameStart(d.node, n)
+}
+
+// sameStamp reports whether two copies say that they were registered together.
+func sameStamp(a, b registry.Node) bool {
+	stamp := a.Metadata[registry.MetaRegistered]
+	return stamp != "" && stamp == b.Metadata[registry.MetaRegistered]
 }
 
 // sameStart reports whether two records with one id are of one run of a program. Its address does not tell, where the

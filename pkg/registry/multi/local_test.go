@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,13 @@ func TestMain(m *testing.M) {
 	}
 	if do := roles()[os.Getenv("MULTI_TEST_ROLE")]; do != nil {
 		if err := do(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
+	}
+	if args := strings.Fields(os.Getenv(ownerVar)); len(args) > 0 {
+		if err := ownInAll(args[0], args[1:]); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}

@@ -17,6 +17,24 @@
 //   - until the member that has the copy drops it, as a watch sees it, and shows it again;
 //   - two minutes at most: who still announces the node by then is not dead.
 //
+// # Leases that end
+//
+// A node that no authority knows, as it runs on another machine, has a lease in each member. When one of them says that its
+// registration is over, lapsed or withdrawn, its copies in the others are hidden as well, for as long as they last there. That is safe for this reason:
+//
+//   - Register puts a stamp on all copies, when they were registered together: [registry.MetaRegistered] in the metadata, which Get, List
+//     and Watch take off. A renewal keeps it. When a member fails that had a copy, the others get theirs with another stamp at once. So a copy
+//     that lapses because its owner was cut off from that member says otherwise than those that he goes on to renew, and hides none. The
+//     owner has to find out before: the leases of the members have to be longer than his renewals are apart, and
+//     a request that fails takes. Those of all backends are, 30 s, with the 10 s between two renewals of a service.
+//   - What counts is told by a watch that had no error before: a member that comes back, and has lost all that it had, ends nothing.
+//   - A copy that the member shows again, whose word was believed, ends the matter; so do a drop by the member that has the copy, and the two minutes.
+//   - A member of [Hearsay], such as gossip and mdns, is not believed. Its copies are hidden.
+//
+// Nodes without a stamp are not hidden so: those that each member got by itself, those without a ttl, and those of a multi in
+// which only one member is no authority. Who asks for a service, and watches none, has such members watched for a minute after each
+// question: a death that was before the first question nobody tells him.
+//
 // # Waiting
 //
 // Get answers when the authorities have answered and some member knows a node; members that are not as fast are left
@@ -31,6 +49,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
 )
@@ -54,6 +73,13 @@ type Witness interface {
 	Died(id string) (registry.Node, bool)
 }
 
+// Hearsay is what a member's registry may implement with which the nodes' owners do not notice that others lose sight of them, since there is
+// no server between them: what it shows no longer need not be dead.
+type Hearsay interface {
+	// Hearsay reports whether that is so.
+	Hearsay() bool
+}
+
 // Options of Join. The zero value is good.
 type Options struct {
 	// Logger is told when a member fails and when it is back. Nil: nobody is.
@@ -69,10 +95,12 @@ type Registry struct {
 	life context.Context // ends with Close
 	end  context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	busy   sync.WaitGroup      // goroutines that ask members
-	own    map[string]struct{} // ids that were registered here
+	mu       sync.Mutex
+	closed   bool
+	busy     sync.WaitGroup      // goroutines that ask members
+	own      map[string]*promise // ids that were registered here
+	stamped  time.Time           // the last stamp
+	attended map[string]*attention
 }
 
 var (
@@ -116,7 +144,7 @@ func Join(ctx context.Context, o Options, members ...Member) (*Registry, error) 
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Registry{logger: o.Logger, graves: newGraves(), own: map[string]struct{}{}}
+	r := &Registry{logger: o.Logger, graves: newGraves(), own: map[string]*promise{}, attended: map[string]*attention{}}
 	r.life, r.end = context.WithCancel(context.Background())
 	if err := check(members); err != nil {
 		return nil, errors.Join(err, r.discard(members))

@@ -28,11 +28,13 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 	}
 	defer r.busy.Done()
 	renewal := r.owns(n.ID)
+	p := r.promise(n.ID, ttl)
+	stamped := p.on(n)
 	errs := make([]error, len(r.members))
 	for _, authority := range []bool{true, false} {
 		r.each(func(m *member) {
 			if m.Authority == authority {
-				errs[m.index] = m.Registry.Register(ctx, n, ttl)
+				errs[m.index] = m.Registry.Register(ctx, stamped, ttl)
 			}
 		})
 		if err := r.never(errs); err != nil && !renewal {
@@ -40,7 +42,7 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 			return err
 		}
 	}
-	return r.outcome(ctx, n.ID, errs)
+	return r.outcome(ctx, n.ID, r.kept(ctx, n, ttl, p, errs), errs)
 }
 
 // never gives the error of the first member that can never take the node.
@@ -54,7 +56,7 @@ func (r *Registry) never(errs []error) error {
 }
 
 // outcome reports what each member said to a registration.
-func (r *Registry) outcome(ctx context.Context, id string, errs []error) error {
+func (r *Registry) outcome(ctx context.Context, id string, p *promise, errs []error) error {
 	failed := 0
 	for i, err := range errs {
 		if err != nil {
@@ -68,7 +70,7 @@ func (r *Registry) outcome(ctx context.Context, id string, errs []error) error {
 			r.registered(r.members[i], id, err)
 		}
 		r.mu.Lock()
-		r.own[id] = struct{}{}
+		r.own[id] = p
 		r.mu.Unlock()
 		return nil
 	case r.life.Err() != nil:

@@ -176,7 +176,7 @@ func (q *round) merge() []registry.Node {
 		for _, n := range known {
 			if !seen[n.ID] && (alive[n.ID] || !q.r.dead(i, n)) {
 				seen[n.ID] = true
-				nodes = append(nodes, n)
+				nodes = append(nodes, unstamped(n))
 			}
 		}
 	}
@@ -194,6 +194,16 @@ func (r *Registry) dead(member int, n registry.Node) bool {
 		}
 	}
 	return r.graves.hides(member, n)
+}
+
+// tells reports whether what ends at this member has ended.
+func (m *member) tells() bool {
+	r := m.open()
+	if m.Authority || r == nil {
+		return false
+	}
+	h, ok := r.(Hearsay)
+	return !ok || !h.Hearsay()
 }
 
 func (m *member) witness() (Witness, bool) {

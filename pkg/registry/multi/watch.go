@@ -92,7 +92,14 @@ func (w *watch) take(m *member, c registry.Change, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
+		first, failed := w.known[m.index] == nil, w.answers[m.index].err != nil
 		gone := w.learn(m, c)
+		if m.tells() {
+			w.r.graves.shows(m.index, w.r.graves.ask(), c.Put)
+			if !first && !(failed && c.Reset) {
+				w.r.graves.ended(m.index, gone, w.r.owns)
+			}
+		}
 		_, witness := m.witness()
 		switch {
 		case !m.Authority:
@@ -110,7 +117,7 @@ func (w *watch) learn(m *member, c registry.Change) (gone []registry.Node) {
 	lose := func(id string, n registry.Node) {
 		gone = append(gone, n)
 		w.touched = append(w.touched, id)
-		if m.Authority {
+		if m.Authority || m.tells() {
 			w.unsure[id] = time.Now().Add(mourning)
 		}
 	}
@@ -222,7 +229,7 @@ func (w *watch) look(id string, now time.Time) (node registry.Node, found, unsur
 		case !alive && w.r.dead(i, n):
 			w.unsure[id] = now.Add(mourning)
 		default:
-			node, found = n, true
+			node, found = unstamped(n), true
 		}
 	}
 	return node, found, copies && !alive && now.Before(w.unsure[id])
