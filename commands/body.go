@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"os"
 	"strings"
@@ -225,19 +226,24 @@ func (in *invocation) readStdin(ctx context.Context, what string) ([]byte, error
 	}
 }
 
-// patientReader is standard input with a note for whoever waits for nothing.
+// patientReader is standard input with a note for whoever waits for nothing: for a while from the first Read on.
 type patientReader struct {
 	io.Reader
 	timer *time.Timer
+	begun bool
 }
 
 func (in *invocation) patientStdin(what string) *patientReader {
-	return &patientReader{in.Stdin, time.AfterFunc(patience, func() {
+	return &patientReader{Reader: in.Stdin, timer: time.AfterFunc(math.MaxInt64, func() {
 		in.warn("reading the %s from stdin (use -d '{}' for an empty one)", what)
 	})}
 }
 
 func (r *patientReader) Read(p []byte) (int, error) {
+	if !r.begun {
+		r.begun = true
+		r.timer.Reset(patience)
+	}
 	n, err := r.Reader.Read(p)
 	r.timer.Stop()
 	return n, err

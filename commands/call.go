@@ -50,7 +50,7 @@ func talkFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "the request, as `BODY`, or @FILE, or @- for standard input"},
 		&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "metadata, as `K:V`; ${NAME} in V is a variable of the environment; may stand several times"},
-		&cli.StringFlag{Name: "address", Usage: "call `HOST:PORT`, and ask no registry"},
+		&cli.StringFlag{Name: "address", Usage: "call `HOST:PORT`, or the name of --transport's, and ask no registry"},
 		&cli.StringFlag{Name: "node", Usage: "only the node with this `ID`"},
 		&cli.StringFlag{Name: "version", Usage: "only nodes of version `V`"},
 		&cli.BoolFlag{Name: "no-validate", Usage: "send the request even where it does not fit the schema"},
@@ -90,8 +90,6 @@ func readCallOptions(in *invocation) (callOptions, error) {
 		return o, usage("%q is not SERVICE/ENDPOINT", in.args[0])
 	case o.address != "" && (o.node != "" || o.version != "" || o.all):
 		return o, usage("flag --address names the node already: it goes with none of --node, --version and --all")
-	case o.address != "" && in.dialsHosts(o.address) && !isHostPort(afterScheme(o.address)):
-		return o, usage("flag --address: %q is not HOST:PORT", o.address)
 	case o.all && o.node != "":
 		return o, usage("flags --all and --node do not go together")
 	}

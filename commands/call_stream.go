@@ -37,7 +37,7 @@ func (c *caller) stream(ctx context.Context, listen bool) error {
 	defer cancel(nil)
 	st, err := c.open(ctx, cancel)
 	if err != nil {
-		return c.explain(ctx, err)
+		return unlessUnread(ctx, c.explain(ctx, err))
 	}
 	sent := make(chan struct{})
 	var refused atomic.Pointer[error] // a message that was not sent

@@ -53,6 +53,11 @@ func (s *sticky) Select(ctx context.Context, q selector.Query) (registry.Node, f
 
 func (in *invocation) newCaller(ctx context.Context, o callOptions) (*caller, error) {
 	c := &caller{in: in, o: o, begun: time.Now()}
+	if o.address != "" {
+		if err := in.checkAddress(ctx, o.address); err != nil {
+			return nil, err
+		}
+	}
 	t, err := in.openTransport(ctx)
 	if err != nil {
 		return nil, err

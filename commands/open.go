@@ -79,14 +79,36 @@ func afterScheme(address string) string {
 	return address
 }
 
-// dialsHosts reports whether an address is dialled as a host and a port: over NATS it is a subject.
-func (in *invocation) dialsHosts(address string) bool {
-	scheme, _, named := strings.Cut(address, "://")
-	if !named {
-		scheme, _, _ = strings.Cut(or(in.settings.transport, "http"), "?")
-		scheme, _, _ = strings.Cut(scheme, ":")
+// checkAddress checks an address that is to be called: a host and a port, or what the transport, which is opened for that, takes for a name.
+func (in *invocation) checkAddress(ctx context.Context, address string) error {
+	t, err := in.openTransport(ctx)
+	if scheme, _, named := strings.Cut(address, "://"); named {
+		t, err = in.Backends.Transports.Open(ctx, scheme+"://")
+		if err != nil {
+			return usage("flag --address: %q: %s", address, trimPackage(err.Error())).because(err)
+		}
+		if c, ok := t.(io.Closer); ok {
+			in.onClose(c)
+		}
 	}
-	return scheme != "nats"
+	if err != nil {
+		return err
+	}
+	if n, ok := t.(transport.Named); ok {
+		return badName(n, afterScheme(address))
+	}
+	if !isHostPort(afterScheme(address)) {
+		return usage("flag --address: %q is not HOST:PORT", address)
+	}
+	return nil
+}
+
+// badName is the failure of an address that a transport does not take.
+func badName(t transport.Named, address string) error {
+	if err := t.CheckName(address); err != nil {
+		return usage("flag --address: %s", err).because(err)
+	}
+	return nil
 }
 
 // openBroker gives the broker. The registry that it stands on is opened when it asks for it.

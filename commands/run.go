@@ -43,7 +43,7 @@ func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "name", Usage: "the service's `NAME` (default: of the file or folder)"},
 		&cli.StringFlag{Name: "version", Usage: "the service's `VERSION` (default latest)"},
-		&cli.StringFlag{Name: "address", Usage: "listen on `HOST:PORT` (default: loopback, any free port; :0 is that too)"},
+		&cli.StringFlag{Name: "address", Usage: "listen on `HOST:PORT` (default: loopback, any free port; :0 is that too); over NATS and RabbitMQ a name"},
 		&cli.StringSliceFlag{Name: "endpoint", Usage: "`NAME=TARGET` serves an executable under NAME; NAME alone names the one of the command line (repeat)"},
 		&cli.StringSliceFlag{Name: "subscribe", Usage: "`TOPIC=TARGET` starts an executable for each message; TOPIC alone the one of the command line (repeat)"},
 		&cli.StringSliceFlag{Name: "meta", Usage: "`KEY=VALUE` is a label of the node (repeat)"},

@@ -15,6 +15,7 @@ import (
 	"github.com/cb02dfca/micro/internal/program"
 	"github.com/cb02dfca/micro/internal/terminal"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // readyValue is the JSON form of the ready line.
@@ -119,6 +120,8 @@ func (r *runner) explainRun(err error) error {
 	case errIs(err, errAddressInUse()):
 		return fail(exitRun, "address %s is in use: another program listens there", address).because(err).
 			hint("any free port", "micro run --address :0 ...").hint("who has it", whoHas(address))
+	case errors.Is(err, transport.ErrTaken):
+		return fail(exitRun, "address %s is taken: another service listens to it", address).because(err).hint("a name of its own", "leave --address out")
 	case errIs(err, syscall.EADDRNOTAVAIL):
 		return fail(exitRun, "address %s is none of this machine", address).because(err).hint("loopback", "micro run --address :0 ...")
 	case errIs(err, syscall.EACCES):

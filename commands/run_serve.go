@@ -21,6 +21,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/schema"
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/status"
+	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // requestID is the header that names a request, if its caller did.
@@ -91,7 +92,7 @@ func (r *runner) makeService(ctx context.Context) error {
 		opts = append(opts, micro.ServerOptions(server.Codecs(in.Backends.Codecs)))
 	}
 	if a := in.flags.String("address"); a != "" {
-		address, err := listenAddress(a, reg)
+		address, err := listenAddress(a, reg, tr)
 		if err != nil {
 			return err
 		}
@@ -121,8 +122,14 @@ func (r *runner) makeService(ctx context.Context) error {
 }
 
 // listenAddress checks an address. One without a host is loopback, or the interface that the registry announces: a
-// service is not opened to a network by leaving something out.
-func listenAddress(a string, reg registry.Registry) (string, error) {
+// service is not opened to a network by leaving something out. With a transport of names it is one, or :0 for one of its own making.
+func listenAddress(a string, reg registry.Registry, tr transport.Transport) (string, error) {
+	if n, ok := tr.(transport.Named); ok {
+		if a == ":0" {
+			return a, nil
+		}
+		return a, badName(n, a)
+	}
 	host, port, err := net.SplitHostPort(a)
 	if n, numErr := strconv.ParseUint(port, 10, 16); err != nil || numErr != nil || n > 65535 {
 		return "", usage("flag --address: %q, want HOST:PORT, such as 127.0.0.1:8080 or :0", a)

@@ -333,11 +333,17 @@ func (s *Session) Blocked() (reason string, over <-chan struct{}) {
 }
 
 // Do makes requests, which the client library waits for without end, and breaks the connection off if they take longer than the
-// Link's Timeout: RabbitMQ reads nothing of one that published while it was short of memory.
+// Link's Timeout, with context.DeadlineExceeded: RabbitMQ reads nothing of one that published while it was short of memory, and
+// answers nothing about a queue that has no leader.
 func (s *Session) Do(requests func() error) error {
-	timer := time.AfterFunc(s.link.o.Timeout, s.sever)
+	var late atomic.Bool
+	timer := time.AfterFunc(s.link.o.Timeout, func() { late.Store(true); s.sever() })
 	defer timer.Stop()
-	return requests()
+	err := requests()
+	if err != nil && late.Load() { // the client library says that the connection broke
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // sever ends the connection without a goodbye.

@@ -53,7 +53,7 @@ func Validate(n Node) error {
 	case len(n.Version) > MaxName || unprintable(n.Version):
 		return fmt.Errorf("%w: version %q: want printable text, %d bytes at most", ErrInvalid, clip(n.Version), MaxName)
 	case n.Address == "" || len(n.Address) > MaxAddress || unprintable(n.Address) || strings.ContainsAny(n.Address, " /\\@"):
-		return fmt.Errorf("%w: address %q: want host:port", ErrInvalid, clip(n.Address))
+		return fmt.Errorf("%w: address %q: want host:port, or a name without spaces, '/', '\\' and '@'", ErrInvalid, clip(n.Address))
 	case len(n.Metadata) > MaxMetadata:
 		return fmt.Errorf("%w: %d pairs of metadata, limit %d", ErrInvalid, len(n.Metadata), MaxMetadata)
 	case len(n.Endpoints) > MaxEndpoints:

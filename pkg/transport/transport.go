@@ -101,6 +101,8 @@ var (
 	ErrTooLarge = errors.New("transport: message too large")
 	// ErrProtocol: the peer speaks something else, or broke the protocol. The connection is closed.
 	ErrProtocol = errors.New("transport: protocol error")
+	// ErrTaken: another listens at the address, which is a name. Where it is a host and a port, the system's error says it.
+	ErrTaken = errors.New("transport: address already in use")
 	// ErrClosed: the connection or the listener was closed by this side.
 	ErrClosed = errors.New("transport: closed")
 )
@@ -118,6 +120,12 @@ type Transport interface {
 type Schemed interface {
 	// Scheme is the scheme of URLs that open such a Transport: "http".
 	Scheme() string
+}
+
+// Named is what a Transport offers whose addresses are names that a service may choose, and no hosts and ports.
+type Named interface {
+	// CheckName tells what is wrong with a name that cannot be an address.
+	CheckName(addr string) error
 }
 
 // Listener yields the connections of peers.

@@ -113,12 +113,13 @@ func Run(t *testing.T, h Harness) {
 		})
 	}
 	if h.Server != nil {
-		runServer(t, h)
+		RunServer(t, h)
 	}
 }
 
-// runServer runs the tests that kill the server.
-func runServer(t *testing.T, h Harness) {
+// RunServer runs the part of the suite that kills the server, and nothing else of it: for backends whose servers take their time to
+// start, beside other tests. It is not for a Harness that Run was given with its Server.
+func RunServer(t *testing.T, h Harness) {
 	for _, test := range []struct {
 		name string
 		need bool

@@ -490,7 +490,9 @@ func TestReuse(t *testing.T) {
 		clear(m.Body)
 		m.Header, m.Body = nil, nil
 		return nil
-	}, broker.Reuse(), broker.Timeout(2*time.Second)) // long enough for quick handlers on a busy machine
+		// The time is long enough for quick handlers on a busy machine, and the places for all messages at once: with fewer, handlers that
+		// do not get their turn at a processor take them all, and a batch is refused as busy.
+	}, broker.Reuse(), broker.Timeout(2*time.Second), broker.Concurrency(500))
 	batch := func(round int) []*broker.Message {
 		var ms []*broker.Message
 		for i := range 100 {

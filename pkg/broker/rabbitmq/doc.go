@@ -36,7 +36,8 @@
 //
 // at RabbitMQ, a classic queue unless Options.QueueType says otherwise; of a name beyond 255 bytes the end is a hash. It stays when its
 // members go, and keeps what is published: delete it when it has done its duty. A classic queue stands on one node of a cluster
-// and waits for it; a quorum queue outlives nodes.
+// and waits for it; a quorum queue outlives nodes. Before RabbitMQ 4 a quorum queue that is new is forgotten by a server that is killed
+// within 3 s; the Subscribe that makes one waits for so long before it binds the queue, and returns.
 //
 // # When RabbitMQ is away
 //

@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/rabbitmq"
 )
 
 // journal is a logger that keeps what it is told.
@@ -117,7 +120,7 @@ func batch(topic, name string, n int) []*broker.Message {
 // through when it is made again. Nothing that was confirmed before is lost, and what came twice has one id.
 func TestRestartMidConfirm(t *testing.T) {
 	t.Parallel()
-	s := servers.Own(t)
+	s := servers.Lend(t)
 	for _, signal := range []string{"KILL", "TERM"} {
 		o := own(t, s.Addr)
 		b, in := open(t, o), newInbox()
@@ -327,4 +330,33 @@ func TestQueueDeleted(t *testing.T) {
 		_, err := b.Publish(t.Context(), &broker.Message{Topic: "t", Body: []byte("y")})
 		return err == nil
 	})
+}
+
+// A quorum queue that RabbitMQ has forgotten the log of, as it does where it is killed just after another made one, is told of, and works once it
+// was deleted.
+func TestQueueWithoutLeader(t *testing.T) {
+	t.Parallel()
+	s := servers.Lend(t)
+	o := own(t, s.Addr)
+	o.QueueType, o.Timeout = rabbitmq.Quorum, 2*time.Second
+	name := o.Exchange + ":t:q"
+	args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": int32(20), "x-dead-letter-exchange": o.Exchange, "x-dead-letter-routing-key": broker.DeadTopic("t")}
+	_, err := raw(t, s.Addr).QueueDeclare(name, true, false, false, false, args)
+	must(t, err)
+	s.Stop("KILL")
+	s.MustStart(t)
+	b, in := open(t, o), newInbox()
+	if sub, err := b.Subscribe(t.Context(), "t", in.handle, broker.Queue("q")); err == nil {
+		must(t, sub.Close())
+		t.Log("this RabbitMQ does not forget")
+	} else if !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "the quorum queue "+name+" has no leader") {
+		t.Errorf("Subscribe to a queue without a leader gave %v", err)
+	}
+	_, err = raw(t, s.Addr).QueueDelete(name, false, false, false)
+	must(t, err)
+	_, err = b.Subscribe(t.Context(), "t", in.handle, broker.Queue("q"))
+	must(t, err)
+	_, err = b.Publish(t.Context(), &broker.Message{Topic: "t", Body: []byte("x")})
+	must(t, err)
+	in.wait(t, 1)
 }

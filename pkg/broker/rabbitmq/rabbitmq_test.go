@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"flag"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,11 @@ type stopping struct{ *testing.M }
 
 func (m stopping) Run() int {
 	defer servers.Stop()
+	// The tests wait for servers, and for time to pass, more than they compute: as many as processors at a time would take minutes.
+	if !flag.Parsed() {
+		flag.Parse()
+	}
+	_ = flag.Set("test.parallel", "16")
 	return m.M.Run()
 }
 
@@ -53,34 +59,48 @@ func open(t testing.TB, o rabbitmq.Options) *rabbitmq.Broker {
 }
 
 func TestConformance(t *testing.T) {
-	run(t, rabbitmq.Classic, true)
+	brokertest.Run(t, harness(rabbitmq.Classic))
 }
 
-// The server is not killed here: RabbitMQ 3.10 writes to disk after a while only that there is a quorum queue, and one that it forgot
-// so serves nobody any more.
 func TestConformanceOfQuorumQueues(t *testing.T) {
-	run(t, rabbitmq.Quorum, false)
+	brokertest.Run(t, harness(rabbitmq.Quorum))
 }
 
-func run(t *testing.T, queueType string, server bool) {
-	h := brokertest.Harness{
+func TestKilledServer(t *testing.T) {
+	t.Parallel()
+	brokertest.RunServer(t, ofServer(rabbitmq.Classic))
+}
+
+func TestKilledServerOfQuorumQueues(t *testing.T) {
+	t.Parallel()
+	brokertest.RunServer(t, ofServer(rabbitmq.Quorum))
+}
+
+var can = brokertest.Capabilities{Several: true, Keeps: true, Redelivers: true, Tries: 5}
+
+func harness(queueType string) brokertest.Harness {
+	return brokertest.Harness{
 		New: func(t *testing.T) func() broker.Broker {
 			o := own(t, servers.Addr(t))
 			o.QueueType = queueType
 			return func() broker.Broker { return open(t, o) }
 		},
-		Can: brokertest.Capabilities{Several: true, Keeps: true, Redelivers: true, Tries: 5},
+		Can: can,
 	}
-	if server {
-		h.Server = func(t *testing.T) brokertest.Server {
-			s := servers.Own(t)
+}
+
+func ofServer(queueType string) brokertest.Harness {
+	return brokertest.Harness{
+		Server: func(t *testing.T) brokertest.Server {
+			s := servers.Lend(t)
 			o := own(t, s.Addr)
+			o.QueueType = queueType
 			return brokertest.Server{
 				Open:  func() broker.Broker { return open(t, o) },
 				Kill:  func() { s.Stop("KILL") },
 				Start: func() { s.MustStart(t) },
 			}
-		}
+		},
+		Can: can,
 	}
-	brokertest.Run(t, h)
 }

@@ -107,12 +107,25 @@ func (s *subscription) open(ctx context.Context, session func(context.Context) (
 	if err := declareExchange(s.b, link); err != nil {
 		return nil, s.b.consuming.Explain(err)
 	}
+	if s.o.Queue != "" {
+		if err := s.b.await(ctx, link, s.topic, s.o.Queue); err != nil {
+			return nil, err
+		}
+	}
 	c := &consumer{session: link}
 	if err := link.Do(func() error { return s.consume(c) }); err != nil {
 		c.close()
-		return nil, s.b.consuming.Explain(err)
+		return nil, s.silent(c, s.b.consuming.Explain(err))
 	}
 	return c, nil
+}
+
+// silent tells of a queue that does not answer.
+func (s *subscription) silent(c *consumer, err error) error {
+	if s.b.o.QueueType != Quorum || c.queue == "" || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: the quorum queue %s has no leader: start the nodes that are away, or delete it where none comes back", err, c.queue)
 }
 
 // close ends the channel: what is not acknowledged goes back to the queue.
@@ -132,7 +145,7 @@ func (s *subscription) consume(c *consumer) (err error) {
 	} else {
 		n = max(2*s.o.Concurrency, s.o.Concurrency+ahead)
 		if !broker.IsDeadTopic(s.topic) {
-			if _, err = s.b.declareShared(c.ch, broker.DeadTopic(s.topic), deadQueue); err != nil {
+			if c.queue, err = s.b.declareShared(c.ch, broker.DeadTopic(s.topic), deadQueue); err != nil {
 				return err
 			}
 		}
@@ -261,6 +274,9 @@ func (s *subscription) bury(d *amqp.Delivery, n int, cause error) error {
 func (s *subscription) keepDead() error {
 	link, err := s.b.consuming.Session(s.life)
 	if err != nil {
+		return err
+	}
+	if err := s.b.await(s.life, link, broker.DeadTopic(s.topic), deadQueue); err != nil {
 		return err
 	}
 	return s.b.consuming.Explain(briefly(link, func(ch *amqp.Channel) error {

@@ -1,10 +1,13 @@
 package rabbitmq
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -18,6 +21,9 @@ const (
 	crashes = 20
 	// deadQueue is the queue that keeps dead letters.
 	deadQueue = "dead"
+	// written is after what time a new quorum queue is on disk for good, at a server that is forgetful: Ra keeps the names of its
+	// logs in a DETS table, which writes what it has been given within 3 s.
+	written = 3200 * time.Millisecond
 )
 
 // declareExchange makes the exchange, unless it is there. One that is there with other properties is taken as it is: go-micro makes
@@ -66,6 +72,13 @@ func queueName(exchange, topic, queue string) string {
 
 // declareShared makes the durable queue of a topic's subscribers, unless it is there, and binds it.
 func (b *Broker) declareShared(ch *amqp.Channel, topic, queue string) (name string, err error) {
+	if name, err = b.declareQueue(ch, topic, queue); err != nil {
+		return name, err
+	}
+	return name, ch.QueueBind(name, topic, b.o.Exchange, false, nil)
+}
+
+func (b *Broker) declareQueue(ch *amqp.Channel, topic, queue string) (name string, err error) {
 	args := amqp.Table{"x-queue-type": b.o.QueueType}
 	if b.o.QueueType == Quorum {
 		if broker.IsDeadTopic(topic) {
@@ -76,10 +89,47 @@ func (b *Broker) declareShared(ch *amqp.Channel, topic, queue string) (name stri
 		}
 	}
 	name = queueName(b.o.Exchange, topic, queue)
-	if _, err = ch.QueueDeclare(name, true, false, false, false, args); err != nil {
-		return name, err
+	_, err = ch.QueueDeclare(name, true, false, false, false, args)
+	return name, err
+}
+
+// await makes a topic's queue, where it is a quorum queue that is not there yet and the server is forgetful, and waits until the
+// server would not forget it if it were killed. The queue is bound after that: nothing gets into it before.
+func (b *Broker) await(ctx context.Context, s *amqpconn.Session, topic, queue string) error {
+	if b.o.QueueType != Quorum || !forgetful(s) {
+		return nil
 	}
-	return name, ch.QueueBind(name, topic, b.o.Exchange, false, nil)
+	made := false
+	queues := map[string]string{topic: queue}
+	if !broker.IsDeadTopic(topic) {
+		queues[broker.DeadTopic(topic)] = deadQueue
+	}
+	for t, q := range queues {
+		there := briefly(s, func(ch *amqp.Channel) error {
+			_, err := ch.QueueDeclarePassive(queueName(b.o.Exchange, t, q), true, false, false, false, nil)
+			return err
+		})
+		if !amqpconn.Missing(there) { // another failure comes again when the queue is to be used
+			continue
+		}
+		made = true
+		if err := briefly(s, func(ch *amqp.Channel) error { _, err := b.declareQueue(ch, t, q); return err }); err != nil {
+			return b.consuming.Explain(err)
+		}
+	}
+	if !made {
+		return nil
+	}
+	return amqpconn.Sleep(ctx, written)
+}
+
+// forgetful reports whether a server that is killed forgets the log of a quorum queue that is new, and the queue never answers
+// again. That ended with Ra 2.11: https://github.com/rabbitmq/ra/pull/443.
+func forgetful(s *amqpconn.Session) bool {
+	version, _ := s.Properties["version"].(string)
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n < 4
 }
 
 // declareOwn makes the queue of a subscription without a name, which goes with it.

@@ -64,7 +64,12 @@ type Member struct {
 	Open func(ctx context.Context) (registry.Registry, error)
 	// Authority: what this member saw die is dead.
 	Authority bool
+	// Takes, where it is set, says which nodes are registered here: one for which it is false is the other members' alone.
+	Takes func(registry.Node) bool
 }
+
+// takes reports whether a node is registered here.
+func (m *Member) takes(n registry.Node) bool { return m.Takes == nil || m.Takes(n) }
 
 // Witness is what an authority may implement to tell deaths from other reasons for which a node may be missing.
 type Witness interface {

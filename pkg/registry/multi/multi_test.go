@@ -384,3 +384,45 @@ func TestLateMemberOfList(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 }
+
+// A node that a member does not take is the others' alone, from its registration to its end; one that nobody takes is registered nowhere.
+func TestMemberThatTakesSome(t *testing.T) {
+	t.Parallel()
+	all, some := memory.New(), memory.New()
+	t.Cleanup(func() { _, _ = all.Close(), some.Close() })
+	ports := func(n registry.Node) bool { return strings.Contains(n.Address, ":") }
+	r, err := multi.New(multi.Member{Name: "all", Registry: all.View(), Authority: true}, multi.Member{Name: "some", Registry: some.View(), Takes: ports})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	count := func(r registry.Registry) int {
+		ns, _ := r.Get(t.Context(), "s") // nobody is an error
+		return len(ns)
+	}
+	for address, want := range map[string]int{"my.subject": 0, "127.0.0.1:1": 1} {
+		n := registry.Node{ID: "s-1", Service: "s", Version: "latest", Address: address}
+		for range 2 { // the second is a renewal
+			if err := r.Register(t.Context(), n, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			if count(all) != 1 || count(some) != want || count(r) != 1 {
+				t.Errorf("%s: %d, %d and %d nodes, want 1, %d and 1", address, count(all), count(some), count(r), want)
+			}
+		}
+		if err := r.Deregister(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+		if count(all)+count(some)+count(r) != 0 {
+			t.Errorf("%s: it is there after its end", address)
+		}
+	}
+	none, err := multi.New(multi.Member{Name: "some", Registry: some.View(), Takes: ports}, multi.Member{Name: "away", Registry: broken{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none.Close()
+	if err := none.Register(t.Context(), registry.Node{ID: "s-1", Service: "s", Version: "latest", Address: "my.subject"}, time.Minute); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("a node that no member has: %v, want ErrUnavailable", err)
+	}
+}

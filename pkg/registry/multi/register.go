@@ -33,7 +33,10 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 	errs := make([]error, len(r.members))
 	for _, authority := range []bool{true, false} {
 		r.each(func(m *member) {
-			if m.Authority == authority {
+			switch {
+			case !m.takes(n):
+				errs[m.index] = errNotHere
+			case m.Authority == authority:
 				errs[m.index] = m.Registry.Register(ctx, stamped, ttl)
 			}
 		})
@@ -44,6 +47,9 @@ func (r *Registry) Register(ctx context.Context, n registry.Node, ttl time.Durat
 	}
 	return r.outcome(ctx, n.ID, r.kept(ctx, n, ttl, p, errs), errs)
 }
+
+// errNotHere is what a member says to a node that is not for it.
+var errNotHere = errors.New("not for this member")
 
 // never gives the error of the first member that can never take the node.
 func (r *Registry) never(errs []error) error {
@@ -57,15 +63,19 @@ func (r *Registry) never(errs []error) error {
 
 // outcome reports what each member said to a registration.
 func (r *Registry) outcome(ctx context.Context, id string, p *promise, errs []error) error {
-	failed := 0
+	failed, asked := 0, len(errs)
 	for i, err := range errs {
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotHere):
+			asked--
+			errs[i] = nil
+		case err != nil:
 			failed++
 			errs[i] = r.members[i].said(err)
 		}
 	}
 	switch {
-	case failed < len(errs):
+	case failed < asked:
 		for i, err := range errs {
 			r.registered(r.members[i], id, err)
 		}
@@ -101,6 +111,9 @@ func (r *Registry) Deregister(ctx context.Context, n registry.Node) error {
 	defer r.busy.Done()
 	errs := make([]error, len(r.members))
 	r.each(func(m *member) {
+		if !m.takes(n) {
+			return
+		}
 		if err := m.Registry.Deregister(ctx, n); err != nil {
 			errs[m.index] = m.said(err)
 		}

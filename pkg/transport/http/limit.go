@@ -67,6 +67,9 @@ type limitConn struct {
 	once     sync.Once
 }
 
+// NetConn gives what is below.
+func (c *limitConn) NetConn() net.Conn { return c.Conn }
+
 func (c *limitConn) Close() error {
 	c.once.Do(func() {
 		c.listener.mu.Lock()

@@ -62,7 +62,7 @@ func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener
 		addr = t.free()
 	}
 	if _, taken := t.listeners[addr]; taken {
-		return nil, fmt.Errorf("transport/memory: listen on %q: address already in use", addr)
+		return nil, fmt.Errorf("transport/memory: listen on %q: %w", addr, transport.ErrTaken)
 	}
 	l := &Listener{
 		transport: t,

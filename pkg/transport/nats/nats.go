@@ -73,6 +73,7 @@ type Transport struct {
 var (
 	_ transport.Transport = (*Transport)(nil)
 	_ transport.Schemed   = (*Transport)(nil)
+	_ transport.Named     = (*Transport)(nil)
 )
 
 func words() natsconn.Words {
@@ -108,6 +109,9 @@ func New(o Options) (*Transport, error) {
 
 // Scheme is "nats".
 func (t *Transport) Scheme() string { return "nats" }
+
+// CheckName checks that addr is a subject.
+func (*Transport) CheckName(addr string) error { return validSubject(addr) }
 
 // connect gives the connection to NATS, with the subscription that frames come by.
 func (t *Transport) connect(ctx context.Context) (*nats.Conn, error) {
@@ -198,7 +202,7 @@ func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener
 	l := newListener(t, addr)
 	if !t.claim(l) || given && taken(ctx, nc, addr) {
 		l.forgetMe()
-		return nil, failed(errors.New("address already in use"))
+		return nil, failed(transport.ErrTaken)
 	}
 	sub, err := t.conn.Subscribe(ctx, addr, "", maxInbox, l.receive)
 	if err != nil {

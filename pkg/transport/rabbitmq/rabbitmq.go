@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/cb02dfca/micro/internal/amqpconn"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -125,7 +127,7 @@ func (t *Transport) listen(ctx context.Context, addr string) (*Listener, error) 
 	if err != nil {
 		t.forget(l)
 		if amqpconn.Taken(err) {
-			return nil, errTaken
+			return nil, transport.ErrTaken
 		}
 		return nil, t.link.Explain(err)
 	}
@@ -133,7 +135,8 @@ func (t *Transport) listen(ctx context.Context, addr string) (*Listener, error) 
 	return l, nil
 }
 
-var errTaken = errors.New("address already in use")
+// CheckName checks that addr can be the name of a service's queue.
+func (*Transport) CheckName(addr string) error { return checkAddress(addr) }
 
 // checkAddress reports whether addr can be a queue's name here.
 func checkAddress(addr string) error {
@@ -141,7 +144,9 @@ func checkAddress(addr string) error {
 	case addr == "" || len(addr) > maxAddress:
 		return fmt.Errorf("an address of %d bytes, want 1 to %d", len(addr), maxAddress)
 	case strings.HasPrefix(addr, "amq."):
-		return errors.New("addresses that begin with amq. are RabbitMQ's own")
+		return fmt.Errorf("%q is no queue of a service: names that begin with amq. are RabbitMQ's own", addr)
+	case strings.ContainsFunc(addr, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == utf8.RuneError }):
+		return fmt.Errorf("%q is no queue of a service: want text without spaces", addr)
 	}
 	return nil
 }
@@ -154,7 +159,7 @@ func (t *Transport) take(l *Listener) error {
 		return transport.ErrClosed
 	}
 	if t.listeners[l.addr] != nil {
-		return errTaken
+		return transport.ErrTaken
 	}
 	t.listeners[l.addr] = l
 	return nil

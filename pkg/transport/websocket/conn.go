@@ -15,13 +15,17 @@ import (
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/internal/drain"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/internal/unsent"
 )
 
 // closeTime bounds the farewell: until the peer has answered that the WebSocket is being closed.
 const closeTime = 500 * time.Millisecond
 
-// keepStorage is the largest storage, in bytes, that a connection keeps for its next message.
-const keepStorage = 256 << 10
+const (
+	keepStorage = 256 << 10 // the largest storage, in bytes, that a connection keeps for its next message
+	readSize    = 1 << 10   // what is read at a time of a frame before its body has storage
+)
 
 // Conn is a WebSocket. Its messages are binary, or JSON text where its peer is a page.
 type Conn struct {
@@ -35,11 +39,18 @@ type Conn struct {
 	forget  func(*Conn)    // likewise: called once when the connection has ended
 	highest atomic.Uint32  // on the client's side: the highest id that it has sent
 
-	turn chan struct{} // held while a message is put into the outbox
-	out  []byte        // of who holds turn
+	stream  chan struct{} // held while a message of a stream is sent, whole or in parts
+	turns   [lanes]chan struct{}
+	partial chan struct{} // has a token for each message that is being sent in parts
+	writing sync.Mutex    // held while something is put into the outbox, which is at once
+	out     []byte        // storage for that
 
-	in    chan received           // what was read, one ahead
-	spare chan *transport.Message // storage for what is read
+	frames *frame.Assembler // of the reader; nil for a page
+	began  time.Time
+	waited time.Duration // of the reader: for its user, which is no fault of the peer's
+	buf    []byte
+	in     chan received           // what was read, one ahead
+	spare  chan *transport.Message // storage for what is read
 
 	once   sync.Once
 	err    error // why it ended; read after closed
@@ -59,8 +70,16 @@ var _ transport.Conn = (*Conn)(nil)
 func newConn(ws *websocket.Conn, box *outbox, remote string, o *Options, page bool, forget func(*Conn)) *Conn {
 	c := &Conn{
 		ws: ws, box: box, o: o, remote: remote, page: page, forget: forget,
-		turn: make(chan struct{}, 1), in: make(chan received, 1), spare: make(chan *transport.Message, 2), closed: make(chan struct{}),
+		stream: make(chan struct{}, 1), partial: make(chan struct{}, frame.MaxPartial), in: make(chan received, 1), spare: make(chan *transport.Message, 2), closed: make(chan struct{}),
 	}
+	for i := range c.turns {
+		c.turns[i] = make(chan struct{}, 1)
+	}
+	if !page {
+		c.frames, c.began, c.buf = frame.NewAssembler(o.MaxMessage, o.bodies), time.Now(), make([]byte, readSize)
+		box.limit = maxQueued + 4*frame.MaxBody // what is longer goes out in parts
+	}
+	unsent.Bound(box.Conn)
 	if forget != nil {
 		c.tracker = new(drain.Tracker)
 	}
@@ -74,59 +93,153 @@ func newConn(ws *websocket.Conn, box *outbox, remote string, o *Options, page bo
 func (c *Conn) RemoteAddr() string { return c.remote }
 
 // Send has m written. It returns when m has its place in the queue of what is written, which is short: a peer that does not
-// read makes it wait.
+// read makes it wait. A large body goes to a program in parts, between which other messages pass.
 func (c *Conn) Send(ctx context.Context, m *transport.Message) error {
 	if err := transport.Check(m, c.o.MaxMessage); err != nil {
 		return err
 	}
-	if err := c.await(ctx); err != nil {
-		return err
+	inParts := !c.page && len(m.Body) > frame.MaxBody
+	if inParts && !frame.Divisible(m.Kind) {
+		return fmt.Errorf("%w: %s with a body of %d bytes, limit %d", transport.ErrTooLarge, m.Kind, len(m.Body), frame.MaxBody)
 	}
-	defer func() { <-c.turn }()
-	if c.tracker != nil {
-		c.tracker.Sending(m.Kind, m.ID)
-		defer c.tracker.Sent(m.Kind)
-	} else if m.ID > c.highest.Load() {
-		c.highest.Store(m.ID)
+	if m.Kind == transport.Data || m.Kind == transport.End { // none begins before the one ahead of it is complete
+		if err := c.take(ctx, c.stream); err != nil {
+			return c.notSent(err)
+		}
+		defer func() { <-c.stream }()
 	}
-	typ := websocket.MessageBinary
+	if inParts {
+		return c.sendParts(ctx, m)
+	}
+	if err := c.await(ctx, wholes); err != nil {
+		return c.notSent(err)
+	}
+	defer func() { <-c.turns[wholes] }()
+	defer c.sending(m)()
 	if c.page {
-		var err error
-		if c.out, err = appendText(c.out[:0], m); err != nil {
+		return c.writeText(m)
+	}
+	return c.write(headOf(m, len(m.Body), 0), m.Header, m.Body)
+}
+
+// sendParts sends a message in frames. Where ctx ends between two of them, the peer is told to forget what it has.
+func (c *Conn) sendParts(ctx context.Context, m *transport.Message) error {
+	if err := c.take(ctx, c.partial); err != nil {
+		return c.notSent(err)
+	}
+	defer func() { <-c.partial }()
+	h, section, rest := headOf(m, 0, frame.More), []byte(m.Header), m.Body
+	for first := true; ; first = false {
+		if err := c.await(ctx, parts); err != nil {
+			return c.cutOff(m, first, err)
+		}
+		if first {
+			defer c.sending(m)()
+		}
+		part := rest[:min(len(rest), frame.PartBody)]
+		if rest = rest[len(part):]; len(rest) == 0 {
+			h.Flags &^= frame.More
+		}
+		h.Body = uint32(len(part))
+		err := c.write(h, section, part)
+		<-c.turns[parts]
+		if err != nil || len(rest) == 0 {
 			return err
 		}
-		typ = websocket.MessageText
-	} else {
-		c.out = appendBinary(c.out[:0], m)
+		h, section = frame.Header{ID: m.ID, Kind: m.Kind, Flags: frame.Cont | frame.More}, nil
 	}
-	err := c.ws.Write(context.Background(), typ, c.out) // into the outbox: it does not wait
+}
+
+// cutOff gives the error of a message that cannot be sent whole, and takes back what was sent of it.
+func (c *Conn) cutOff(m *transport.Message, first bool, err error) error {
+	switch {
+	case first:
+	case c.isClosed():
+		return fmt.Errorf("transport/websocket: the connection to %s ended within a message: %w", c.remote, c.err)
+	default:
+		if err := c.write(frame.Header{ID: m.ID, Kind: m.Kind, Flags: frame.Cont | frame.Abort}, nil, nil); err != nil {
+			return err
+		}
+	}
+	return c.notSent(err)
+}
+
+// sending notes that m is about to be written, and gives what notes that it is.
+func (c *Conn) sending(m *transport.Message) (sent func()) {
+	if c.tracker != nil {
+		c.tracker.Sending(m.Kind, m.ID)
+		return func() { c.tracker.Sent(m.Kind) }
+	}
+	for {
+		was := c.highest.Load()
+		if m.ID <= was || c.highest.CompareAndSwap(was, m.ID) {
+			return func() {}
+		}
+	}
+}
+
+// write puts a frame into the outbox.
+func (c *Conn) write(h frame.Header, section, body []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	out := c.out[:0]
+	if n := frame.HeaderSize + len(section) + len(body); n >= frame.Large {
+		out = c.o.bodies.Body(n)
+		defer func() { c.o.bodies.Keep(out) }()
+	} else {
+		defer func() { c.out = out }()
+	}
+	out = appendFrame(out, h, section, body)
+	return c.put(websocket.MessageBinary, out)
+}
+
+// writeText puts a message for a page into the outbox.
+func (c *Conn) writeText(m *transport.Message) (err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.out, err = appendText(c.out[:0], m); err != nil {
+		return err
+	}
+	err = c.put(websocket.MessageText, c.out)
 	if cap(c.out) > keepStorage {
 		c.out = nil
 	}
-	if err != nil {
+	return err
+}
+
+func (c *Conn) put(typ websocket.MessageType, data []byte) error {
+	if err := c.ws.Write(context.Background(), typ, data); err != nil { // into the outbox: it does not wait
 		return c.end(fmt.Errorf("transport/websocket: write to %s: %w", c.remote, err))
 	}
 	return nil
 }
 
-// await waits for the turn, and for room.
-func (c *Conn) await(ctx context.Context) error {
+// take puts a token into a channel that has room for so many.
+func (c *Conn) take(ctx context.Context, tokens chan struct{}) error {
 	if err := ctx.Err(); err != nil {
-		return c.notSent(err)
+		return err
 	}
 	select {
-	case c.turn <- struct{}{}:
+	case tokens <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return c.notSent(ctx.Err())
+		return ctx.Err()
 	case <-c.closed:
-		return c.notSent(c.err)
+		return c.err
+	}
+}
+
+// await waits for the turn in a lane, and for room.
+func (c *Conn) await(ctx context.Context, lane int) error {
+	if err := c.take(ctx, c.turns[lane]); err != nil {
+		return err
 	}
 	for {
 		if c.isClosed() {
-			<-c.turn
-			return c.notSent(c.err)
+			<-c.turns[lane]
+			return c.err
 		}
-		room, full := c.box.full()
+		room, full := c.box.full(lane)
 		if !full {
 			return nil
 		}
@@ -137,8 +250,8 @@ func (c *Conn) await(ctx context.Context) error {
 			continue
 		case <-ctx.Done():
 		}
-		<-c.turn
-		return c.notSent(ctx.Err())
+		<-c.turns[lane]
+		return ctx.Err()
 	}
 }
 
@@ -267,45 +380,86 @@ func (c *Conn) read() {
 		}
 		select {
 		case c.in <- in:
+			continue
+		default:
+		}
+		at := time.Now()
+		select {
+		case c.in <- in:
+			c.waited += time.Since(at)
 		case <-c.closed:
 			return
 		}
 	}
 }
 
-// message reads one message. Its error ends the connection.
+// message reads until a message is complete. Its error ends the connection.
 func (c *Conn) message() (received, error) {
-	typ, r, err := c.ws.Reader(context.Background())
-	if err != nil {
-		return received{}, err
+	for {
+		in, complete, err := c.readMessage()
+		if complete || err != nil {
+			return in, err
+		}
 	}
-	c.box.begin()
-	defer c.box.done()
+}
+
+// readMessage reads one message of the WebSocket: ours, or a part of it.
+func (c *Conn) readMessage() (in received, complete bool, err error) {
+	if c.frames != nil && !c.frames.Between() {
+		c.box.begin(c.clock() - c.frames.Oldest()) // what is to complete it may be late
+	}
+	typ, r, err := c.ws.Reader(context.Background())
+	switch {
+	case err != nil && c.frames != nil && !c.frames.Between():
+		return in, false, c.within(err)
+	case err != nil:
+		return in, false, err
+	}
 	want := websocket.MessageBinary
 	if c.page {
 		want = websocket.MessageText
 	}
 	if typ != want {
-		return received{}, fmt.Errorf("%w: a %s message, want %s", transport.ErrProtocol, kindOf(typ), kindOf(want))
+		return in, false, fmt.Errorf("%w: a %s message, want %s", transport.ErrProtocol, kindOf(typ), kindOf(want))
 	}
 	m := c.storage()
 	if c.page {
-		err = readText(r, m, c.o.MaxMessage)
+		c.box.begin(0)
+		defer c.box.done()
+		complete, err = true, readText(r, m, c.o.MaxMessage)
 	} else {
-		err = readBinary(r, m, c.o.MaxMessage)
+		c.frames.Clock = c.clock()
+		c.box.begin(c.frames.Clock - c.frames.Oldest())
+		defer c.box.done()
+		if complete, err = readFrame(r, c.frames, c.buf); complete && err == nil {
+			err = c.frames.Take(m)
+		}
+	}
+	if !complete && err == nil {
+		c.reuse(m)
+		return in, false, nil
 	}
 	switch e := (*status.Error)(nil); {
 	case err == nil:
 	case errors.Is(err, transport.ErrTooLarge):
 	case errors.As(err, &e) && (m.Kind == transport.Call || m.Kind == transport.Open):
 	case errors.As(err, &e):
-		return received{}, fmt.Errorf("%w: a %s: %s", transport.ErrProtocol, m.Kind, e.Detail)
-	case websocket.CloseStatus(err) != -1, errors.Is(err, io.EOF):
-		return received{}, fmt.Errorf("%w: %s has closed the connection within a message", io.ErrUnexpectedEOF, c.remote)
+		return in, false, fmt.Errorf("%w: a %s: %s", transport.ErrProtocol, m.Kind, e.Detail)
 	default:
-		return received{}, err
+		return in, false, c.within(err)
 	}
-	return received{m, err}, nil
+	return received{m, err}, true, nil
+}
+
+// clock counts the time that is the peer's: not that in which nobody took what it had sent.
+func (c *Conn) clock() time.Duration { return time.Since(c.began) - c.waited }
+
+// within gives the error of a read within a message.
+func (c *Conn) within(err error) error {
+	if websocket.CloseStatus(err) != -1 || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %s has closed the connection within a message", io.ErrUnexpectedEOF, c.remote)
+	}
+	return err
 }
 
 func kindOf(t websocket.MessageType) string {
@@ -343,7 +497,8 @@ func (c *Conn) storage() *transport.Message {
 
 // reuse takes a message back.
 func (c *Conn) reuse(m *transport.Message) {
-	if cap(m.Body) > keepStorage {
+	if cap(m.Body) > keepStorage || c.frames != nil && cap(m.Body) >= frame.Large {
+		c.o.bodies.Keep(m.Body)
 		m.Body = nil
 	}
 	select {

@@ -88,6 +88,16 @@ func write(t *testing.T, c *ws.Conn, typ ws.MessageType, data []byte) {
 	must(t, c.Write(t.Context(), typ, data))
 }
 
+// part is a frame with flags.
+func part(flags byte, kind transport.Kind, id uint32, body string) []byte {
+	f := frame(kind, id, uint32(len(body)), 0, body)
+	f[11] = flags
+	return f
+}
+
+// The flags of a frame.
+const more, cont, abort = 1, 2, 4
+
 // frame is a message in its binary form.
 func frame(kind transport.Kind, id, body uint32, section int, rest ...string) []byte {
 	b := binary.BigEndian.AppendUint32(nil, body)
@@ -101,35 +111,37 @@ func frame(kind transport.Kind, id, body uint32, section int, rest ...string) []
 func TestGarbage(t *testing.T) {
 	t.Parallel()
 	w := serve(t, newTransport(t, websocket.Options{}))
-	flags := frame(transport.Call, 1, 0, 0)
-	flags[11] = 1
 	for name, test := range map[string]struct {
 		protocol string
 		typ      ws.MessageType
 		data     []byte
 		want     string
 	}{
-		"text among binary":         {"micro.v1", ws.MessageText, []byte("{}"), "a text message, want binary"},
-		"nothing":                   {"micro.v1", ws.MessageBinary, nil, "shorter than it says"},
-		"a cut header":              {"micro.v1", ws.MessageBinary, []byte{1, 2, 3}, "shorter than it says"},
-		"a cut body":                {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 10, 0, "short"), "shorter than it says"},
-		"a long body":               {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 3, 0, "longer"), "longer than it says"},
-		"a cut body over the limit": {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 1<<31, 0, "short"), "shorter than it says"},
-		"an unknown kind":           {"micro.v1", ws.MessageBinary, frame(99, 1, 0, 0), "unknown kind 99"},
-		"flags":                     {"micro.v1", ws.MessageBinary, flags, "flags 0x1"},
-		"metadata over the limit":   {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 0, 20000), "20000 bytes of metadata"},
-		"broken metadata":           {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 0, 2, "\xffx"), "metadata of a call"},
-		"a server's kind":           {"micro.v1", ws.MessageBinary, frame(transport.Reply, 1, 0, 0), "which fits nothing under way"},
-		"binary among text":         {"micro.json.v1", ws.MessageBinary, []byte("{}"), "a binary message, want text"},
-		"no JSON":                   {"micro.json.v1", ws.MessageText, []byte("kind"), "not a JSON message"},
-		"no UTF-8":                  {"micro.json.v1", ws.MessageText, []byte("{\"kind\":\"\xff\"}"), "no UTF-8"},
-		"two objects":               {"", ws.MessageText, []byte(`{"kind":"ping"}{}`), "more than one JSON object"},
-		"an unknown field":          {"", ws.MessageText, []byte(`{"kind":"ping","boddy":1}`), "unknown field"},
-		"no kind":                   {"", ws.MessageText, []byte(`{"id":1}`), "want call, open"},
-		"a page's reply":            {"", ws.MessageText, []byte(`{"kind":"reply","id":1}`), "want call, open"},
-		"a stream's without one":    {"", ws.MessageText, []byte(`{"kind":"data","id":1}`), "which fits nothing under way"},
-		"an id that is too large":   {"", ws.MessageText, []byte(`{"kind":"call","id":4294967296}`), "not a JSON message"},
-		"bad base64 in a stream":    {"", ws.MessageText, []byte(`{"kind":"data","id":1,"base64":"?"}`), "a data: base64"},
+		"text among binary":       {"micro.v1", ws.MessageText, []byte("{}"), "a text message, want binary"},
+		"nothing":                 {"micro.v1", ws.MessageBinary, nil, "shorter than it says"},
+		"a cut header":            {"micro.v1", ws.MessageBinary, []byte{1, 2, 3}, "shorter than it says"},
+		"a cut body":              {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 10, 0, "short"), "shorter than it says"},
+		"a long body":             {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 3, 0, "longer"), "longer than it says"},
+		"a frame over its limit":  {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 1<<31, 0, "short"), "limit 131072"},
+		"an unknown kind":         {"micro.v1", ws.MessageBinary, frame(99, 1, 0, 0), "unknown kind 99"},
+		"unknown flags":           {"micro.v1", ws.MessageBinary, part(8, transport.Call, 1, "x"), "unknown flags 0x8"},
+		"the rest of nothing":     {"micro.v1", ws.MessageBinary, part(cont, transport.Call, 1, "x"), "of which nothing came"},
+		"a part without a body":   {"micro.v1", ws.MessageBinary, part(more, transport.Call, 1, ""), "says that more follows"},
+		"a ping in parts":         {"micro.v1", ws.MessageBinary, part(more, transport.Ping, 1, "x"), "says that more follows"},
+		"two frames in a message": {"micro.v1", ws.MessageBinary, append(part(more, transport.Call, 1, "x"), part(cont, transport.Call, 1, "x")...), "longer than it says"},
+		"metadata over the limit": {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 0, 20000), "20000 bytes of metadata"},
+		"broken metadata":         {"micro.v1", ws.MessageBinary, frame(transport.Call, 1, 0, 2, "\xffx"), "metadata of a call"},
+		"a server's kind":         {"micro.v1", ws.MessageBinary, frame(transport.Reply, 1, 0, 0), "which fits nothing under way"},
+		"binary among text":       {"micro.json.v1", ws.MessageBinary, []byte("{}"), "a binary message, want text"},
+		"no JSON":                 {"micro.json.v1", ws.MessageText, []byte("kind"), "not a JSON message"},
+		"no UTF-8":                {"micro.json.v1", ws.MessageText, []byte("{\"kind\":\"\xff\"}"), "no UTF-8"},
+		"two objects":             {"", ws.MessageText, []byte(`{"kind":"ping"}{}`), "more than one JSON object"},
+		"an unknown field":        {"", ws.MessageText, []byte(`{"kind":"ping","boddy":1}`), "unknown field"},
+		"no kind":                 {"", ws.MessageText, []byte(`{"id":1}`), "want call, open"},
+		"a page's reply":          {"", ws.MessageText, []byte(`{"kind":"reply","id":1}`), "want call, open"},
+		"a stream's without one":  {"", ws.MessageText, []byte(`{"kind":"data","id":1}`), "which fits nothing under way"},
+		"an id that is too large": {"", ws.MessageText, []byte(`{"kind":"call","id":4294967296}`), "not a JSON message"},
+		"bad base64 in a stream":  {"", ws.MessageText, []byte(`{"kind":"data","id":1,"base64":"?"}`), "a data: base64"},
 	} {
 		var protocols []string
 		if test.protocol != "" {
@@ -459,4 +471,122 @@ func TestDrained(t *testing.T) {
 		t.Errorf("at last came %s", got)
 	}
 	must(t, <-done)
+}
+
+// TestParts: between the parts of a large message others pass, and are answered.
+func TestParts(t *testing.T) {
+	t.Parallel()
+	w := serve(t, newTransport(t, websocket.Options{}))
+	c := open(t, w.addr, "micro.v1")
+	header := string(metadata.Of(transport.HeaderEndpoint, "Say.Twice", transport.HeaderContentType, "application/json"))
+	begin := func(flags byte, id uint32, body string) []byte {
+		f := frame(transport.Call, id, uint32(len(body)), len(header), header, body)
+		f[11] = flags
+		return f
+	}
+	send := func(f []byte) { write(t, c, ws.MessageBinary, f) }
+	send(begin(more, 1, `{"n":`))
+	send(begin(more, 2, `{"n":9`))
+	send(begin(0, 3, `{"n":2}`))
+	if got := read(t, c); !strings.HasSuffix(got, `{"n":4}`) {
+		t.Fatalf("a call beside two that are under way in parts: %q", got)
+	}
+	send(part(cont|abort, transport.Call, 2, ""))
+	send(part(cont|more, transport.Call, 1, `1`))
+	send(part(cont, transport.Call, 1, `1}`))
+	if got := read(t, c); !strings.HasSuffix(got, `{"n":22}`) {
+		t.Errorf("a call in parts: %q", got)
+	}
+	send(begin(0, 2, `{"n":3}`)) // the one that was given up did not take its id
+	if got := read(t, c); !strings.HasSuffix(got, `{"n":6}`) {
+		t.Errorf("a call after one that was given up: %q", got)
+	}
+	for id := range uint32(9) {
+		send(begin(more, 10+id, `{"n":`))
+	}
+	if got := read(t, c); !strings.Contains(got, "more than 8 messages in parts") {
+		t.Errorf("nine messages in parts: %q", got)
+	}
+}
+
+// TestLateParts: a message whose parts do not all come breaks the connection, also where other messages come all the while; one
+// that waits for the receiver does not.
+func TestLateParts(t *testing.T) {
+	t.Parallel()
+	const limit = 400 * time.Millisecond
+	l, err := newTransport(t, websocket.Options{BodyTimeout: limit, BodyIdle: limit}).Listen(t.Context(), "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	accepted := make(chan transport.Conn, 1)
+	go func() {
+		c, _ := l.Accept()
+		accepted <- c
+	}()
+	peer := open(t, l.Addr(), "micro.v1")
+	c := <-accepted
+	defer c.Close()
+	send := func(f []byte) error { return peer.Write(t.Context(), ws.MessageBinary, f) }
+	must(t, send(part(more, transport.Call, 100, "large, ")))
+	for id := range uint32(4) { // more than is read ahead
+		must(t, send(frame(transport.Call, 1+id, 0, 0)))
+	}
+	must(t, send(part(cont, transport.Call, 100, "and late")))
+	time.Sleep(2 * limit) // nobody receives
+	var m transport.Message
+	for _, want := range []uint32{1, 2, 3, 4, 100} {
+		if err := c.Recv(t.Context(), &m); err != nil || m.ID != want {
+			t.Fatalf("message %d: %d, %v", want, m.ID, err)
+		}
+	}
+	if string(m.Body) != "large, and late" {
+		t.Errorf("the parts are %q", m.Body)
+	}
+	must(t, send(part(more, transport.Call, 101, "never whole")))
+	ended := make(chan error, 1)
+	go func() {
+		for err := error(nil); ; err = c.Recv(context.Background(), &m) {
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	begun := time.Now()
+	for id := uint32(200); send(frame(transport.Call, id, 0, 0)) == nil && time.Since(begun) < patience; id++ {
+		time.Sleep(limit / 20)
+	}
+	if err := <-ended; !errors.Is(err, transport.ErrProtocol) || !strings.Contains(err.Error(), "did not come in time") {
+		t.Errorf("Recv of a message of which a part never came: %v", err)
+	}
+}
+
+// TestGivenUpWithin: a message whose sender's time ends while it is being sent is taken back, and the connection lives on.
+func TestGivenUpWithin(t *testing.T) {
+	t.Parallel()
+	client, server := pair(t, websocket.Options{}, websocket.Options{})
+	for id := range uint32(3) { // the server's user does not receive: what comes after is not read
+		must(t, client.Send(t.Context(), &transport.Message{Kind: transport.Call, ID: 1 + id}))
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	for id := uint32(4); ; id++ {
+		err := client.Send(ctx, &transport.Message{Kind: transport.Call, ID: id, Body: make([]byte, 4<<20)})
+		if err == nil {
+			continue
+		}
+		if !transport.NotSent(err) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("Send whose time ended: %v", err)
+		}
+		break
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- client.Send(t.Context(), &transport.Message{Kind: transport.Call, ID: 1000}) }()
+	var m transport.Message
+	for n := uint32(1); m.ID != 1000; n++ {
+		must(t, server.Recv(t.Context(), &m))
+		if m.ID != n && m.ID != 1000 || n > 3 && m.ID != 1000 && len(m.Body) != 4<<20 {
+			t.Fatalf("message %d came with %d bytes, want %d", m.ID, len(m.Body), n)
+		}
+	}
+	must(t, <-sent)
 }

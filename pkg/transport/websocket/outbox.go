@@ -15,9 +15,9 @@ import (
 
 // The sizes of an outbox.
 const (
-	maxQueued = 128 << 10 // bytes that wait to be written before no further message is taken
-	writePart = 64 << 10  // bytes of one write, which has WriteTimeout
-	keepQueue = 64 << 10  // storage that is kept while nothing waits
+	maxQueued = 64 << 10 // bytes that wait to be written before no further message is taken, or part of one
+	writePart = 64 << 10 // bytes of one write, which has WriteTimeout
+	keepQueue = 64 << 10 // storage that is kept while nothing waits
 )
 
 // lastWrite is how long Close waits for what was sent before to be written.
@@ -38,8 +38,8 @@ type outbox struct {
 	end     time.Time  // by when it must be there
 	set     time.Time  // the system's deadline
 
-	work sync.WaitGroup // the goroutine that writes
-	room chan struct{}  // a hint: there is room; one waits at a time
+	work sync.WaitGroup       // the goroutine that writes
+	room [lanes]chan struct{} // hints: there is room; one waits at a time in each lane
 
 	mu      sync.Mutex
 	queue   []byte
@@ -52,8 +52,19 @@ type outbox struct {
 }
 
 func newOutbox(nc net.Conn, o *Options) *outbox {
-	return &outbox{Conn: nc, o: o, room: make(chan struct{}, 1), limit: maxQueued + 2*o.MaxMessage + 64<<10}
+	b := &outbox{Conn: nc, o: o, limit: maxQueued + 2*o.MaxMessage + 64<<10}
+	for i := range b.room {
+		b.room[i] = make(chan struct{}, 1)
+	}
+	return b
 }
+
+// The lanes in which messages wait for room. They take turns, so that neither holds up the other.
+const (
+	wholes = iota // messages that go out whole
+	parts         // parts of larger ones
+	lanes
+)
 
 // Write queues p. It fails where so much waits that the peer must have been asking for it without reading: answers to Pings.
 func (b *outbox) Write(p []byte) (int, error) {
@@ -76,11 +87,11 @@ func (b *outbox) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// full reports whether a message has to wait for room, of which the channel then tells.
-func (b *outbox) full() (<-chan struct{}, bool) {
+// full reports whether what is in a lane has to wait for room, of which the channel then tells.
+func (b *outbox) full(lane int) (<-chan struct{}, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.room, b.waiting > maxQueued && b.err == nil
+	return b.room[lane], b.waiting > maxQueued && b.err == nil
 }
 
 // flush writes until nothing waits.
@@ -131,9 +142,11 @@ func (b *outbox) write(data []byte) error {
 }
 
 func (b *outbox) tell() {
-	select {
-	case b.room <- struct{}{}:
-	default:
+	for _, room := range b.room {
+		select {
+		case room <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -176,11 +189,11 @@ func (b *outbox) limitRead() (within bool, err error) {
 	return b.within, err
 }
 
-// begin says that a message is being read from now on, until done.
-func (b *outbox) begin() {
+// begin says that a message is being read from now on, until done, which has been going on for a time already.
+func (b *outbox) begin(already time.Duration) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
-	b.within, b.end = true, time.Now().Add(b.o.BodyTimeout)
+	b.within, b.end = true, time.Now().Add(b.o.BodyTimeout-already)
 }
 
 func (b *outbox) done() {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // Options say how a Transport works. The zero value has the defaults.
@@ -54,6 +55,8 @@ type Options struct {
 	Silence time.Duration
 	// Logger gets what a listener has to tell. Default: nothing is logged.
 	Logger *slog.Logger
+
+	bodies *frame.Bodies // of all connections
 }
 
 // Transport makes connections over WebSocket. Make it with New. Its methods may be called concurrently.
@@ -103,6 +106,7 @@ func New(o Options) (*Transport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.bodies = new(frame.Bodies)
 	if o.TLSConfig != nil {
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.TLSConfig.NextProtos = []string{"http/1.1"} // HTTP/2 has another upgrade (RFC 8441)

@@ -10,6 +10,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 const fuzzLimit = 1000
@@ -20,22 +21,36 @@ func known(err error) bool {
 	return errors.Is(err, transport.ErrProtocol) || errors.Is(err, transport.ErrTooLarge) || errors.As(err, &e)
 }
 
-// FuzzBinary: whatever comes is a message that is written as it was read, or an error.
+// FuzzBinary: whatever comes is a frame, and where it is a whole message that is written as it was read; or it is an error.
 func FuzzBinary(f *testing.F) {
-	f.Add(appendBinary(nil, &transport.Message{Kind: transport.Call, ID: 7, Timeout: time.Second, Header: metadata.Of("a", "b"), Body: []byte("{}")}))
-	f.Add(appendBinary(nil, &transport.Message{Kind: transport.GoAway}))
+	add := func(m *transport.Message, flags uint8) {
+		f.Add(appendFrame(nil, headOf(m, len(m.Body), flags), m.Header, m.Body))
+	}
+	add(&transport.Message{Kind: transport.Call, ID: 7, Timeout: time.Second, Header: metadata.Of("a", "b"), Body: []byte("{}")}, 0)
+	add(&transport.Message{Kind: transport.Call, ID: 7, Header: metadata.Of("a", "b"), Body: bytes.Repeat([]byte("."), 2*readSize)}, frame.More)
+	add(&transport.Message{Kind: transport.GoAway}, 0)
 	f.Fuzz(func(t *testing.T, data []byte) {
+		a := frame.NewAssembler(fuzzLimit, new(frame.Bodies))
+		complete, err := readFrame(bytes.NewReader(data), a, make([]byte, readSize))
 		var m transport.Message
-		if err := readBinary(bytes.NewReader(data), &m, fuzzLimit); err != nil {
-			if !known(err) {
-				t.Fatalf("%v", err)
+		if err == nil && complete {
+			err = a.Take(&m)
+		}
+		switch {
+		case err != nil && !known(err):
+			t.Fatalf("%v", err)
+		case err != nil:
+			return
+		case !complete:
+			if a.Between() {
+				t.Fatal("a part came, and is nowhere")
 			}
 			return
 		}
 		if err := transport.Check(&m, fuzzLimit); err != nil {
 			t.Fatal(err)
 		}
-		if again := appendBinary(nil, &m); !bytes.Equal(again, data) {
+		if again := appendFrame(nil, headOf(&m, len(m.Body), 0), m.Header, m.Body); !bytes.Equal(again, data) {
 			t.Fatalf("%x was read, and is written as %x", data, again)
 		}
 	})

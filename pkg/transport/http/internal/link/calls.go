@@ -11,7 +11,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 const never = callctx.Never

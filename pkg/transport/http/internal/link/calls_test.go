@@ -17,8 +17,8 @@ import (
 	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // call makes a call with that body and gives the answer's.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // input is the reading side of a connection. Messages are given as they lie in the buffer that they were read into; only

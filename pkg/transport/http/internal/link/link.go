@@ -27,8 +27,8 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 	"github.com/cb02dfca/micro/pkg/transport/internal/drain"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // Options say how a Conn works. All are needed.

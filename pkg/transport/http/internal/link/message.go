@@ -7,8 +7,8 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 	"github.com/cb02dfca/micro/pkg/transport/internal/drain"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // Send has m written, in one frame, or a long body in several between which other messages may pass. It returns when m has

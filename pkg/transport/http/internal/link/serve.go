@@ -11,8 +11,8 @@ import (
 	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 	"github.com/cb02dfca/micro/pkg/transport/internal/drain"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 const (

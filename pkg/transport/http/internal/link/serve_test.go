@@ -12,8 +12,8 @@ import (
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // rawServed gives a socket whose peer serves calls, and how that ends.

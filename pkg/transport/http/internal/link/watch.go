@@ -7,7 +7,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // A connection whose peer has vanished without a word, a pulled cable or a stopped process, looks like one whose peer is

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // What may wait to be written. Beyond it, whoever has more waits, and the peer's slowness is felt where it belongs.
@@ -130,9 +130,9 @@ func (w *writer) copy(data []byte) {
 // adopt makes a body a chunk of its own.
 func (w *writer) adopt(body []byte, gift *[]byte) {
 	b := w.c.o.Buffers
-	box := b.boxes.Get().(*[]byte)
-	*gift, *box = b.Body(len(body)), body
-	w.chunks = append(w.chunks, chunk{data: body, from: box, to: &b.bodies[class(cap(body))]})
+	box, home := b.Box(body)
+	*gift = b.Body(len(body))
+	w.chunks = append(w.chunks, chunk{data: body, from: box, to: home})
 }
 
 // flush writes what is there, for the caller that was told to lead. With more of them around, others get to run first

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/transport"
-	"github.com/cb02dfca/micro/pkg/transport/http/internal/frame"
+	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
 
 // TestGather: what is added while somebody holds the writer is left to that one, for a while.

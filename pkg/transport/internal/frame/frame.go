@@ -1,4 +1,4 @@
-// Package frame is the form of messages on an upgraded connection: a header of 16 bytes, a section of metadata, a part
+// Package frame is the form of messages on a connection of frames, and in the binary messages of a WebSocket: a header of 16 bytes, a section of metadata, a part
 // of a body. docs/protocol.md describes it for those who write another implementation. All parsing of it is here.
 package frame
 

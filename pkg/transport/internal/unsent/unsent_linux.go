@@ -1,4 +1,4 @@
-package http
+package unsent
 
 import (
 	"net"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// boundUnsent has the system take no more bytes while it has that many to send.
-func boundUnsent(tc *net.TCPConn, bytes int) {
+// limit has the system take no more bytes while it has that many to send.
+func limit(tc *net.TCPConn, bytes int) {
 	raw, err := tc.SyscallConn()
 	if err != nil {
 		return

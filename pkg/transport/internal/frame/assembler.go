@@ -234,6 +234,9 @@ func (a *Assembler) Take(m *transport.Message) error {
 	return nil
 }
 
+// Left gives how many bytes are to come of the frame whose header came last.
+func (a *Assembler) Left() int { return a.left }
+
 // Between reports whether the connection is between two messages: no part of one is waiting for the rest.
 func (a *Assembler) Between() bool { return a.n == 0 && len(a.partial) == 0 }
 
