@@ -147,6 +147,19 @@ func TestOnlyTheTopImportsDrivers(t *testing.T) {
 	}
 }
 
+// TestRegistryClientIsLight: who uses a registry server links none of what only the server needs.
+func TestRegistryClientIsLight(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./pkg/registry/http").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		if strings.HasPrefix(dep, "go.etcd.io") || strings.HasPrefix(inside(dep), "pkg/registry/http/") && dep != module+"/pkg/registry/http/internal/wire" {
+			t.Errorf("pkg/registry/http links %s", dep)
+		}
+	}
+}
+
 // TestCoreIsLight: a service that uses the defaults links none of what only the binary needs.
 func TestCoreIsLight(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "./pkg/micro").Output()

@@ -22,7 +22,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
-	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 )
 
 // registryAddress is where a registry server listens by default.
@@ -118,7 +118,7 @@ func runRegistry(ctx context.Context, in *invocation) error {
 }
 
 // tellRegistry says what is to be known of a server that listens.
-func (in *invocation) tellRegistry(v registryValue, o registryhttp.ServerOptions, secure bool) {
+func (in *invocation) tellRegistry(v registryValue, o registryserver.Options, secure bool) {
 	switch open := !hostcheck.Loopback(v.Address); {
 	case open && o.Token == "" && !o.ClientCerts:
 		in.warn("warning: --insecure: whoever reaches %s may register what he likes", v.Address)
@@ -135,8 +135,8 @@ func (in *invocation) tellRegistry(v registryValue, o registryhttp.ServerOptions
 }
 
 // registryOptions reads the flags. secure is nil without TLS.
-func registryOptions(in *invocation) (o registryhttp.ServerOptions, secure *tls.Config, err error) {
-	o = registryhttp.ServerOptions{TTL: in.flags.Duration("ttl"), Insecure: in.flags.Bool("insecure"), Logger: in.logger()}
+func registryOptions(in *invocation) (o registryserver.Options, secure *tls.Config, err error) {
+	o = registryserver.Options{TTL: in.flags.Duration("ttl"), Insecure: in.flags.Bool("insecure"), Logger: in.logger()}
 	if o.TTL < time.Second {
 		return o, nil, usage("flag --ttl: %s is not a second or more", o.TTL)
 	}
@@ -185,7 +185,7 @@ func registryFolder(in *invocation) (string, error) {
 var notBehind = []string{"default", "local", "mdns", "memory"}
 
 // openBehind opens the registries that the flags name.
-func openBehind(ctx context.Context, in *invocation, o *registryhttp.ServerOptions) error {
+func openBehind(ctx context.Context, in *invocation, o *registryserver.Options) error {
 	if in.flags.Bool("mdns-bridge") {
 		const found = "mdns?scope=lan"
 		r, err := in.Backends.Registries.Open(ctx, found)
@@ -212,14 +212,14 @@ func openBehind(ctx context.Context, in *invocation, o *registryhttp.ServerOptio
 }
 
 // newRegistryServer makes the server, and says what to do about a folder that cannot be used.
-func newRegistryServer(in *invocation, o registryhttp.ServerOptions) (*registryhttp.Server, error) {
+func newRegistryServer(in *invocation, o registryserver.Options) (*registryserver.Server, error) {
 	if in.flags.Bool("recover") {
 		if err := in.recoverRegistry(o); err != nil {
 			return nil, err
 		}
 	}
-	s, err := registryhttp.NewServer(o)
-	var damage *registryhttp.DamageError
+	s, err := registryserver.New(o)
+	var damage *registryserver.DamageError
 	switch {
 	case err == nil:
 		return s, nil
@@ -228,24 +228,24 @@ func newRegistryServer(in *invocation, o registryhttp.ServerOptions) (*registryh
 	case errors.As(err, &damage):
 		return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).
 			hint("take what can be read, and keep the file", "--recover").hint("begin anew elsewhere", "--data DIR")
-	case errors.Is(err, registryhttp.ErrLocked):
+	case errors.Is(err, registryserver.ErrLocked):
 		return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).hint("another folder", "--data DIR").hint("none", "--memory")
 	}
 	return nil, fail(exitFailed, "%s", trimPackage(err.Error())).because(err).hint("another folder", "--data DIR").hint("none", "--memory")
 }
 
 // recoverRegistry salvages a damaged file. Where there is nothing wrong with it, it is left as it is.
-func (in *invocation) recoverRegistry(o registryhttp.ServerOptions) error {
-	s, err := registryhttp.NewServer(o)
+func (in *invocation) recoverRegistry(o registryserver.Options) error {
+	s, err := registryserver.New(o)
 	if err == nil {
 		in.warn("--recover: the file is whole, and stays as it is")
 		return s.Close()
 	}
-	var damage *registryhttp.DamageError
+	var damage *registryserver.DamageError
 	if !errors.As(err, &damage) {
 		return nil // what it is, is told when the server is made
 	}
-	n, kept, err := registryhttp.Salvage(o.Data)
+	n, kept, err := registryserver.Salvage(o.Data)
 	if err != nil {
 		return fail(exitFailed, "--recover: %s", trimPackage(err.Error())).because(err)
 	}

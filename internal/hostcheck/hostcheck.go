@@ -38,7 +38,28 @@ func Wrap(h http.Handler, o Options) http.Handler {
 	if !Loopback(o.Address) {
 		return h
 	}
-	c := &checker{next: h, origins: o.AllowedOrigins}
+	c := newChecker(o)
+	c.next = h
+	return c
+}
+
+// Hosts gives what tells whether Wrap lets a request with a Host header in that has no header of a browser's: no Origin and no Sec-Fetch-Site.
+// It may be called concurrently.
+func Hosts(o Options) func(host []byte) bool {
+	if !Loopback(o.Address) {
+		return func([]byte) bool { return true }
+	}
+	c := newChecker(o)
+	return func(host []byte) bool {
+		if last := c.last.Load(); last != nil && *last == string(host) {
+			return true
+		}
+		return c.host(string(host))
+	}
+}
+
+func newChecker(o Options) *checker {
+	c := &checker{origins: o.AllowedOrigins}
 	for _, name := range o.AllowedHosts {
 		c.allowed = append(c.allowed, bare(name))
 	}

@@ -56,8 +56,8 @@ func TestChecks(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			ran := false
-			h := hostcheck.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ran = true }),
-				hostcheck.Options{Address: test.listen, AllowedHosts: []string{"Dev.Box:99"}, AllowedOrigins: []string{"https://app.example"}})
+			o := hostcheck.Options{Address: test.listen, AllowedHosts: []string{"Dev.Box:99"}, AllowedOrigins: []string{"https://app.example"}}
+			h := hostcheck.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ran = true }), o)
 			r := httptest.NewRequest("POST", "/", nil)
 			r.Host = test.host
 			for _, p := range test.headers {
@@ -67,6 +67,12 @@ func TestChecks(t *testing.T) {
 			h.ServeHTTP(w, r)
 			if w.Code != test.want || ran != (test.want == 200) {
 				t.Fatalf("answered %d, ran %t, want %d: %s", w.Code, ran, test.want, w.Body)
+			}
+			hosts := hostcheck.Hosts(o)
+			for range 2 { // the second time it may know the host
+				if test.headers == nil && hosts([]byte(test.host)) != ran {
+					t.Errorf("Hosts tells otherwise: %t", !ran)
+				}
 			}
 			if e := status.Parse(w.Body.String()); !ran && (e == nil || int(e.Code) != test.want || !e.Refused) {
 				t.Fatalf("the refusal is %q", w.Body)

@@ -1,14 +1,13 @@
 // Command registryserver measures a registry server on disk, which runs in a process of its own, with as many nodes as -nodes says. Its load
 // comes from the same machine, so that the figures are upper bounds.
 //
-//	go run ./internal/measure/registryserver [-nodes 10000] [-watches 1000] [-conns 1000] [-renewing 30s]
+//	go run ./internal/measure/registryserver [-nodes 10000] [-watches 1000] [-conns 1000] [-renewing 30s] [-fleet 1000] [-only PART]
 package main
 
 import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -25,7 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 )
 
 var (
@@ -34,7 +33,10 @@ var (
 	conns    = flag.Int("conns", 1000, "connections of the herd")
 	renewing = flag.Duration("renewing", 30*time.Second, "how long renewals are measured")
 	memory   = flag.Bool("memory", false, "a server in memory")
+	fleet    = flag.Int("fleet", 1000, "connections of the renewals, beside those over one")
+	only     = flag.String("only", "", "measure this alone, of herd, reads, watches, renewals, restarts")
 	serving  = flag.String("serve", "", "be the server: its folder")
+	bare     = flag.Bool("bare", false, "with -serve: be a net/http server that does nothing, to compare with")
 )
 
 func main() {
@@ -54,39 +56,59 @@ func main() {
 func serve(dir string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	go func() { // the measuring process is gone
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
-	o := registryhttp.ServerOptions{Data: dir, MaxWatches: 2 * *watches, MaxConns: 30_000}
-	if *memory {
-		o.Data = ""
-	}
-	s, err := registryhttp.NewServer(o)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return errors.Join(err, s.Close())
+	run := nothing
+	if !*bare {
+		o := registryserver.Options{Data: dir, MaxWatches: 2 * *watches, MaxConns: 30_000}
+		if *memory {
+			o.Data = ""
+		}
+		s, err := registryserver.New(o)
+		if err != nil {
+			return err
+		}
+		run = s.Serve
 	}
 	fmt.Println(l.Addr())
-	return s.Serve(ctx, l)
+	go func() {
+		asked := bufio.NewScanner(os.Stdin)
+		for asked.Scan() {
+			fmt.Println(int64(used()))
+		}
+		stop() // the measuring process is gone
+	}()
+	return run(ctx, l)
+}
+
+// nothing serves answers that look as a registry's to a renewal, and does nothing for them.
+func nothing(ctx context.Context, l net.Listener) error {
+	s := &http.Server{ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"epoch":"00000000000000000000000000000000","revision":68719476736,"ttl":"5m0s"}`+"\n")
+		})}
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	return s.Serve(l)
 }
 
 // child is a running server.
 type child struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
+	out   *bufio.Reader
 	url   string
 }
 
-func start(dir string) (*child, error) {
+func start(dir string, more ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.Command(self, "-serve", dir, "-watches", strconv.Itoa(*watches), fmt.Sprintf("-memory=%t", *memory))}
+	c := &child{cmd: exec.Command(self, append(more, "-serve", dir, "-watches", strconv.Itoa(*watches), fmt.Sprintf("-memory=%t", *memory))...)}
 	c.cmd.Stderr = os.Stderr
 	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -98,7 +120,8 @@ func start(dir string) (*child, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
+	c.out = bufio.NewReader(out)
+	line, err := c.out.ReadString('\n')
 	c.url = "http://" + strings.TrimSpace(line)
 	return c, err
 }
@@ -121,17 +144,14 @@ func (c *child) peak() int {
 	return 0
 }
 
-// cpu is the processor time of the server so far, which the kernel counts in hundredths of a second.
+// cpu is the processor time of the server so far, of which it tells itself.
 func (c *child) cpu() time.Duration {
-	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
-	_, rest, _ := strings.Cut(string(data), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
+	if _, err := io.WriteString(c.stdin, "cpu\n"); err != nil {
 		return 0
 	}
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
+	line, _ := c.out.ReadString('\n')
+	ns, _ := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+	return time.Duration(ns)
 }
 
 // put registers or renews a node, as its service would.
@@ -221,20 +241,24 @@ func measure() error {
 		return err
 	}
 	defer func() { s.kill() }()
-	if err := measureHerd(s); err != nil {
-		return err
+	if *only != "" && *only != "herd" {
+		if _, err := herd(s.url, *conns); err != nil {
+			return err
+		}
 	}
-	if err := measureReads(s); err != nil {
-		return err
-	}
-	if err := measureWatches(s); err != nil {
-		return err
-	}
-	if err := measureRenewals(s); err != nil {
-		return err
+	for _, part := range []struct {
+		name    string
+		measure func(*child) error
+	}{{"herd", measureHerd}, {"reads", measureReads}, {"watches", measureWatches}, {"renewals", measureRenewals}} {
+		if *only != "" && *only != part.name {
+			continue
+		}
+		if err := part.measure(s); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
 	}
 	fmt.Printf("memory of the server at most: %d MiB\n", s.peak())
-	if *memory {
+	if *memory || *only != "" && *only != "restarts" {
 		return nil
 	}
 	var restarts figures
@@ -355,20 +379,57 @@ func measureWatches(s *child) error {
 	return nil
 }
 
+// measureRenewals has all nodes be renewed at the pace of one renewal each 30 s, over one connection and over many, and does the same to a
+// server that does nothing.
 func measureRenewals(s *child) error {
-	c := client(64)
-	gap := 30 * time.Second / time.Duration(*count)
 	if _, err := herd(s.url, 64); err != nil { // all as they will be renewed
 		return err
 	}
+	none, err := start("none", "-bare")
+	if err != nil {
+		return err
+	}
+	defer none.kill()
+	for _, over := range []int{1, *fleet} {
+		for _, to := range []struct {
+			name string
+			*child
+		}{{"the server", s}, {"a net/http server that does nothing", none}} {
+			if err := renew(to.child, to.name, over); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// renew measures renewals of one server.
+func renew(s *child, name string, over int) error {
+	var all []*http.Client
+	for range over {
+		all = append(all, client(1))
+	}
+	defer func() {
+		for _, c := range all {
+			c.CloseIdleConnections()
+		}
+	}()
+	each := func(i int) error { return put(all[i%over], s.url, i%*count, "1.0.0") }
+	for i := range over { // connected
+		if err := each(i); err != nil {
+			return err
+		}
+	}
+	gap := 30 * time.Second / time.Duration(*count)
 	before, begun, n := s.cpu(), time.Now(), 0
 	for ; time.Since(begun) < *renewing; n++ {
-		if err := put(c, s.url, n%*count, "1.0.0"); err != nil {
+		if err := each(n); err != nil {
 			return err
 		}
 		time.Sleep(time.Until(begun.Add(time.Duration(n+1) * gap)))
 	}
-	took := time.Since(begun)
-	fmt.Printf("%d renewals in %v, as of %d nodes every 30s: %.1f %% of a core\n", n, took.Round(time.Millisecond), *count, 100*float64(s.cpu()-before)/float64(took))
+	took, cpu := time.Since(begun), s.cpu()-before
+	fmt.Printf("%d renewals in %v over %d connections, as of %d nodes every 30s, by %s: %v of processor time each, %.1f %% of a core\n",
+		n, took.Round(time.Millisecond), over, *count, name, (cpu / time.Duration(n)).Round(100*time.Nanosecond), 100*float64(cpu)/float64(took))
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/cb02dfca/micro/pkg/registry"
-	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 	"github.com/cb02dfca/micro/pkg/registry/memory"
 )
 
@@ -24,7 +24,7 @@ func TestBridge(t *testing.T) {
 	put("loop", "127.0.0.1:80")
 	put("both", "192.0.2.8:80")
 	dir := t.TempDir()
-	s := handler(t, http.ServerOptions{Bridge: heard, Token: "secret", Data: dir})
+	s := handler(t, registryserver.Options{Bridge: heard, Token: "secret", Data: dir})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,7 +44,7 @@ func TestBridge(t *testing.T) {
 	eventually(t, "what went still shows, or what came does not", has("both late"))
 	cancel()
 	must(t, <-got)
-	s = handler(t, http.ServerOptions{Data: dir, Token: "secret"})
+	s = handler(t, registryserver.Options{Data: dir, Token: "secret"})
 	if got := idsOf(t, s); got != "both" {
 		t.Errorf("the file has %s", got)
 	}

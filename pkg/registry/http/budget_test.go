@@ -8,11 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 )
 
 // from asks as a client of an address.
-func from(h *http.Server, addr, line string, headers map[string]string) *httptest.ResponseRecorder {
+func from(h *registryserver.Server, addr, line string, headers map[string]string) *httptest.ResponseRecorder {
 	method, target, _ := strings.Cut(line, " ")
 	body := ""
 	if method == "PUT" {
@@ -34,7 +34,7 @@ func from(h *http.Server, addr, line string, headers map[string]string) *httptes
 func TestWritesArePaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := handler(t, http.ServerOptions{MaxWrites: 5})
+		s := handler(t, registryserver.Options{MaxWrites: 5})
 		a := map[string]string{"Micro-Lease": secretA}
 		b := map[string]string{"Micro-Lease": secretB}
 		write := func(addr string, lease map[string]string, times int) (taken int) {
@@ -79,7 +79,7 @@ func TestWritesArePaced(t *testing.T) {
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := handler(t, http.ServerOptions{MaxWrites: 1})
+		s := handler(t, registryserver.Options{MaxWrites: 1})
 		write := func(i int) int {
 			return from(s, fmt.Sprintf("10.0.%d.%d", i/250, i%250), "DELETE /v1/nodes", map[string]string{"Micro-Lease": secretA}).Code
 		}
@@ -98,7 +98,7 @@ func TestManyWriters(t *testing.T) {
 func TestWrongTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := handler(t, http.ServerOptions{Token: "secret"})
+		s := handler(t, registryserver.Options{Token: "secret"})
 		good, bad := map[string]string{"Authorization": "Bearer secret"}, map[string]string{"Authorization": "Bearer guess"}
 		get := func(addr string, headers map[string]string) int {
 			return from(s, addr, "GET /v1/nodes", headers).Code

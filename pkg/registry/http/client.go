@@ -18,6 +18,7 @@ import (
 	"github.com/cb02dfca/micro/internal/access"
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
 	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 )
@@ -115,7 +116,7 @@ func New(o Options) (*Registry, error) {
 	if o.TLS != nil && (base.Scheme != "https" || o.Client != nil) {
 		return nil, fmt.Errorf("registry: %s: TLS is for https, and without a Client", base.Redacted())
 	}
-	r := &Registry{o: o, base: base, host: base.Host, secret: random(minSecret / 2), client: newClient(o.TLS)}
+	r := &Registry{o: o, base: base, host: base.Host, secret: wire.Random(wire.MinSecret / 2), client: newClient(o.TLS)}
 	if o.Client == nil {
 		r.owned = true
 	} else {
@@ -179,7 +180,7 @@ func readToken(name string) (string, error) {
 		return "", fmt.Errorf("registry: token file: %w", err)
 	}
 	defer f.Close()
-	data, err := readAll(f, 4096)
+	data, err := wire.ReadAll(f, 4096)
 	if err != nil {
 		return "", fmt.Errorf("registry: token file %s: %w", name, err)
 	}
@@ -244,7 +245,7 @@ func (r *Registry) Evict(ctx context.Context, service, id string) error {
 	}
 	ctx, stop := r.within(ctx)
 	defer stop()
-	_, err := r.ask(ctx, stdhttp.MethodDelete, nodePath(id), url.Values{"service": {service}, "force": {"true"}}, nil)
+	_, err := r.ask(ctx, stdhttp.MethodDelete, wire.NodePath(id), url.Values{"service": {service}, "force": {"true"}}, nil)
 	return r.orClosed(err)
 }
 
@@ -259,7 +260,7 @@ func (r *Registry) Place(ctx context.Context, n registry.Node, ttl time.Duration
 	}
 	ctx, stop := r.within(ctx)
 	defer stop()
-	_, err = r.ask(ctx, stdhttp.MethodPut, nodePath(n.ID), url.Values{"ttl": {ttl.String()}, "owner": {nobody}}, record)
+	_, err = r.ask(ctx, stdhttp.MethodPut, wire.NodePath(n.ID), url.Values{"ttl": {ttl.String()}, "owner": {wire.Nobody}}, record)
 	return r.orClosed(err)
 }
 
@@ -271,7 +272,7 @@ func (r *Registry) Get(ctx context.Context, service string) ([]registry.Node, er
 	if !registry.ValidName(service) {
 		return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
 	}
-	nodes, err := r.nodes(ctx, servicesPath+"/"+service, service)
+	nodes, err := r.nodes(ctx, wire.ServicesPath+"/"+service, service)
 	if errors.Is(err, registry.ErrNotFound) || err == nil && len(nodes) == 0 {
 		return nil, fmt.Errorf("%w: %q", registry.ErrNotFound, service)
 	}
@@ -283,7 +284,7 @@ func (r *Registry) List(ctx context.Context) ([]registry.Node, error) {
 	if err := r.usable(ctx); err != nil {
 		return nil, err
 	}
-	return r.nodes(ctx, nodesPath, "")
+	return r.nodes(ctx, wire.NodesPath, "")
 }
 
 func (r *Registry) nodes(ctx context.Context, path, service string) ([]registry.Node, error) {
@@ -293,9 +294,9 @@ func (r *Registry) nodes(ctx context.Context, path, service string) ([]registry.
 	if err != nil {
 		return nil, r.orClosed(err)
 	}
-	s, err := parseSet(data)
+	s, err := wire.ParseSet(data)
 	if err == nil && s.Nodes == nil {
-		err = errNoAnswer
+		err = wire.ErrNoAnswer
 	}
 	if err != nil {
 		return nil, r.unavailable(err)
@@ -305,9 +306,9 @@ func (r *Registry) nodes(ctx context.Context, path, service string) ([]registry.
 }
 
 // proper gives those of nodes that are of a service, and reports the records that s left out.
-func (r *Registry) proper(s set, nodes []registry.Node, service string) []registry.Node {
-	if len(s.skipped) > 0 {
-		r.o.Logger.Warn("registry server gave records that are no nodes", "server", r.host, "records", len(s.skipped), "first", s.skipped[0])
+func (r *Registry) proper(s wire.Set, nodes []registry.Node, service string) []registry.Node {
+	if len(s.Skipped) > 0 {
+		r.o.Logger.Warn("registry server gave records that are no nodes", "server", r.host, "records", len(s.Skipped), "first", s.Skipped[0])
 	}
 	return slices.DeleteFunc(nodes, func(n registry.Node) bool { return service != "" && n.Service != service })
 }
@@ -371,7 +372,7 @@ func (r *Registry) lastHeard() time.Time {
 // unavailable says that the server could not answer, and why.
 func (r *Registry) unavailable(cause error) error {
 	err := fmt.Errorf("%w: %s is not answering: %w", registry.ErrUnavailable, r.host, remote.Reason(cause))
-	if errors.Is(cause, errNoAnswer) || errors.Is(cause, errTooLong) {
+	if errors.Is(cause, wire.ErrNoAnswer) || errors.Is(cause, wire.ErrTooLong) {
 		err = fmt.Errorf("%w: %s: %w", registry.ErrUnavailable, r.host, cause)
 	}
 	r.mu.Lock()

@@ -1,6 +1,4 @@
-// Package http is the registry that is reached over HTTP: its client, and the server behind "micro registry".
-//
-// [New] and [Open] give the client, [NewServer] the server, which holds its nodes in memory, and with Data in a file too.
+// Package http is the registry that is reached over HTTP: its client. The server, which "micro registry" runs, is package server below it.
 //
 // # Protocol
 //

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
@@ -35,7 +36,7 @@ func childMain() int {
 		fmt.Println("error", err)
 		return 1
 	}
-	s, err := http.NewServer(http.ServerOptions{Data: args[1], MaxWrites: 1 << 20})
+	s, err := registryserver.New(registryserver.Options{Data: args[1], MaxWrites: 1 << 20})
 	if err != nil {
 		fmt.Println("error", err)
 		return 1
@@ -101,7 +102,7 @@ func TestDurableConformance(t *testing.T) {
 	t.Parallel()
 	registrytest.Run(t, registrytest.Harness{
 		New: func(t *testing.T) registrytest.Open {
-			s := serve(t, http.ServerOptions{MinTTL: time.Millisecond, Data: t.TempDir()})
+			s := serve(t, registryserver.Options{MinTTL: time.Millisecond, Data: t.TempDir()})
 			return func(*testing.T) registry.Registry { return s.client(http.Options{}) }
 		},
 		Shared: true, Endpoints: true, Conflicts: true,
@@ -112,17 +113,17 @@ func TestDurableConformance(t *testing.T) {
 func TestRestartHasAll(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := handler(t, http.ServerOptions{Data: dir})
+	s := handler(t, registryserver.Options{Data: dir})
 	ask(s, "PUT /v1/nodes/a?ttl=1m", record, "Micro-Lease: "+secretA)
 	ask(s, "PUT /v1/nodes/b", record, "Micro-Lease: "+secretB)
 	ask(s, "PUT /v1/nodes/c", record, "Micro-Lease: "+secretB)
 	ask(s, "DELETE /v1/nodes/c", "", "Micro-Lease: "+secretB)
-	if _, err := http.NewServer(http.ServerOptions{Data: dir}); !errors.Is(err, http.ErrLocked) {
+	if _, err := registryserver.New(registryserver.Options{Data: dir}); !errors.Is(err, registryserver.ErrLocked) {
 		t.Errorf("a second server on the folder: %v", err)
 	}
 	before := s.Health()
 	must(t, s.Close())
-	s = handler(t, http.ServerOptions{Data: dir})
+	s = handler(t, registryserver.Options{Data: dir})
 	if h := s.Health(); h.Epoch != before.Epoch || h.Revision <= before.Revision || h.Nodes != 2 || h.Status != "ok" {
 		t.Errorf("after the restart %+v, before %+v", h, before)
 	}
@@ -147,7 +148,7 @@ func TestRestartHasAll(t *testing.T) {
 func TestRenewalsAreNotWritten(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := handler(t, http.ServerOptions{Data: dir, MaxWrites: 10_000})
+	s := handler(t, registryserver.Options{Data: dir, MaxWrites: 10_000})
 	ask(s, "PUT /v1/nodes/a?ttl=29.9999s", record, "Micro-Lease: "+secretA)
 	file := filepath.Join(dir, "registry.db")
 	before, err := os.ReadFile(file)
@@ -166,7 +167,7 @@ func TestRenewalsAreNotWritten(t *testing.T) {
 // TestWatchGoesOn: who names the revision that he has is told what came since; and all, where that is not known.
 func TestWatchGoesOn(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{Grace: -1, Data: t.TempDir()})
+	s := serve(t, registryserver.Options{Grace: -1, Data: t.TempDir()})
 	put := func(id, version string) {
 		t.Helper()
 		body := fmt.Sprintf(`{"service":"greeter","version":"%s","address":"127.0.0.1:1"}`, version)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -94,7 +95,7 @@ func TestServerIsNotThere(t *testing.T) {
 
 func TestWatchOverRestart(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{MinTTL: time.Millisecond, Grace: 10 * time.Second})
+	s := serve(t, registryserver.Options{MinTTL: time.Millisecond, Grace: 10 * time.Second})
 	watcher, owner, other := s.client(http.Options{}), s.client(http.Options{}), s.client(http.Options{})
 	next := follow(t, watcher)
 	expect(t, next, "")
@@ -120,7 +121,7 @@ func TestWatchOverRestart(t *testing.T) {
 
 func TestLostNodesArePutAgain(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{Grace: -1})
+	s := serve(t, registryserver.Options{Grace: -1})
 	owner := s.client(http.Options{Probe: 50 * time.Millisecond})
 	must(t, owner.Register(t.Context(), node("a"), time.Minute))
 	must(t, owner.Register(t.Context(), node("b"), 0))
@@ -145,7 +146,7 @@ func TestLostNodesArePutAgain(t *testing.T) {
 
 func TestNodeMissingAfterStartGoes(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{Grace: 3 * time.Second})
+	s := serve(t, registryserver.Options{Grace: 3 * time.Second})
 	network := &cut{inner: &stdhttp.Transport{}}
 	t.Cleanup(network.inner.CloseIdleConnections)
 	owner := s.client(http.Options{Client: &stdhttp.Client{Transport: network}})
@@ -160,7 +161,7 @@ func TestNodeMissingAfterStartGoes(t *testing.T) {
 
 func TestCloseWhileServerIsAway(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{})
+	s := serve(t, registryserver.Options{})
 	r := s.client(http.Options{})
 	must(t, r.Register(t.Context(), node("a"), 0))
 	s.stop()
@@ -175,7 +176,7 @@ func TestCloseWhileServerIsAway(t *testing.T) {
 
 func TestIDTakenWhileServerWasAway(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{})
+	s := serve(t, registryserver.Options{})
 	network := &cut{inner: &stdhttp.Transport{}}
 	t.Cleanup(network.inner.CloseIdleConnections)
 	first := s.client(http.Options{Client: &stdhttp.Client{Transport: network}, Probe: 20 * time.Millisecond})
@@ -323,7 +324,7 @@ func TestCloseEndsQuestions(t *testing.T) {
 
 func TestToken(t *testing.T) {
 	t.Parallel()
-	s := serve(t, http.ServerOptions{Token: "0123456789abcdef"})
+	s := serve(t, registryserver.Options{Token: "0123456789abcdef"})
 	for _, token := range []string{"", "wrong"} {
 		r := s.client(http.Options{Token: token})
 		_, err := r.List(t.Context())

@@ -11,12 +11,13 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 	"github.com/cb02dfca/micro/pkg/registry/memory"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
 // before makes copies of a server before one registry.
-func before(t *testing.T, n int, o http.ServerOptions) (copies []*http.Server, behind *memory.Registry) {
+func before(t *testing.T, n int, o registryserver.Options) (copies []*registryserver.Server, behind *memory.Registry) {
 	t.Helper()
 	behind = memory.New()
 	t.Cleanup(func() { must(t, behind.Close()) })
@@ -34,7 +35,7 @@ func TestFrontConformance(t *testing.T) {
 	t.Parallel()
 	registrytest.Run(t, registrytest.Harness{
 		New: func(t *testing.T) registrytest.Open {
-			copies, _ := before(t, 3, http.ServerOptions{MinTTL: time.Millisecond, MaxWrites: 10_000})
+			copies, _ := before(t, 3, registryserver.Options{MinTTL: time.Millisecond, MaxWrites: 10_000})
 			var urls []string
 			for _, c := range copies {
 				live := httptest.NewServer(c)
@@ -56,13 +57,13 @@ func TestFrontConformance(t *testing.T) {
 // TestCopies: what one copy took, the others show, renew, change and take away, for its owner alone.
 func TestCopies(t *testing.T) {
 	t.Parallel()
-	copies, behind := before(t, 2, http.ServerOptions{MaxWrites: 1000})
+	copies, behind := before(t, 2, registryserver.Options{MaxWrites: 1000})
 	a, b := copies[0], copies[1]
 	if a.Health().Epoch != b.Health().Epoch {
 		t.Error("two copies have two epochs")
 	}
 	eventually(t, "a copy does not get ready", func() bool { return ask(a, "GET /v1/nodes", "").Code == 200 && ask(b, "GET /v1/nodes", "").Code == 200 })
-	put := func(s *http.Server, version, secret string) int {
+	put := func(s *registryserver.Server, version, secret string) int {
 		return ask(s, "PUT /v1/nodes/x", fmt.Sprintf(`{"service":"greeter","version":"%s","address":"127.0.0.1:1"}`, version), "Micro-Lease: "+secret).Code
 	}
 	if code := put(a, "1", secretA); code != 201 {
@@ -75,7 +76,7 @@ func TestCopies(t *testing.T) {
 	if code := put(b, "1", secretB); code != 409 {
 		t.Errorf("another owner: %d", code)
 	}
-	for i, s := range []*http.Server{b, a, b} {
+	for i, s := range []*registryserver.Server{b, a, b} {
 		version := fmt.Sprint(i + 2)
 		if code := put(s, version, secretA); code != 200 && code != 201 { // it may be new to the copy
 			t.Errorf("a change by the other copy: %d", code)
@@ -106,13 +107,13 @@ func TestCopyIsGone(t *testing.T) {
 	gone, left := behind.View(), behind.View()
 	defer gone.Close()
 	defer left.Close()
-	first := handler(t, http.ServerOptions{Registry: gone, RegistryName: "memory"})
+	first := handler(t, registryserver.Options{Registry: gone, RegistryName: "memory"})
 	eventually(t, "not ready", func() bool { return ask(first, "GET /v1/nodes", "").Code == 200 })
 	if w := ask(first, "PUT /v1/nodes/x?ttl=4s", record, "Micro-Lease: "+secretA); w.Code != 201 {
 		t.Fatal(w.Code)
 	}
 	must(t, first.Close()) // its view keeps the lease, as a cluster would
-	second := handler(t, http.ServerOptions{Registry: left, RegistryName: "memory"})
+	second := handler(t, registryserver.Options{Registry: left, RegistryName: "memory"})
 	eventually(t, "not ready", func() bool { return ask(second, "GET /v1/nodes/x", "").Code == 200 })
 	if w := ask(second, "PUT /v1/nodes/x?ttl=10s", record, "Micro-Lease: "+secretA); w.Code != 200 {
 		t.Errorf("a renewal: %d %s", w.Code, w.Body)
@@ -128,9 +129,9 @@ func TestCopyIsGone(t *testing.T) {
 // TestRegistryBehindIsAway: what was known is served, and a server that never knew says so.
 func TestRegistryBehindIsAway(t *testing.T) {
 	t.Parallel()
-	behind := serve(t, http.ServerOptions{})
+	behind := serve(t, registryserver.Options{})
 	r := behind.client(http.Options{})
-	s := handler(t, http.ServerOptions{Registry: r, RegistryName: "behind"})
+	s := handler(t, registryserver.Options{Registry: r, RegistryName: "behind"})
 	eventually(t, "not ready", func() bool { return ask(s, "PUT /v1/nodes/x", record, "Micro-Lease: "+secretA).Code == 201 })
 	behind.stop()
 	eventually(t, "does not say that it is away", func() bool { return s.Health().Status == "away" })
@@ -140,7 +141,7 @@ func TestRegistryBehindIsAway(t *testing.T) {
 	if w := ask(s, "PUT /v1/nodes/y", record, "Micro-Lease: "+secretA); w.Code != 503 {
 		t.Errorf("a new node: %d %s", w.Code, w.Body)
 	}
-	late := handler(t, http.ServerOptions{Registry: behind.client(http.Options{}), RegistryName: "behind"})
+	late := handler(t, registryserver.Options{Registry: behind.client(http.Options{}), RegistryName: "behind"})
 	if w := ask(late, "GET /v1/nodes", ""); w.Code != 503 {
 		t.Errorf("nothing was known: %d", w.Code)
 	}

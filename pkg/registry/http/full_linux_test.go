@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 )
 
 // TestFault_R5_ServerOnFullDisk: reads and renewals go on, and new nodes are refused until there is room again.
@@ -22,7 +22,7 @@ func TestFault_R5_ServerOnFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"))
 	defer func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) }()
-	s := handler(t, http.ServerOptions{Data: filepath.Join(dir, "data"), MaxWrites: 1 << 20})
+	s := handler(t, registryserver.Options{Data: filepath.Join(dir, "data"), MaxWrites: 1 << 20})
 	ballast := filepath.Join(dir, "ballast")
 	must(t, os.WriteFile(ballast, make([]byte, 700<<10), 0o600))
 	put := func(id string) (code int, retry string) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
@@ -31,12 +32,12 @@ func TestMain(m *testing.M) {
 // running is a server that can be stopped and started anew on the same address.
 type running struct {
 	t       *testing.T
-	o       http.ServerOptions
+	o       registryserver.Options
 	address string
 	stop    func()
 }
 
-func serve(t *testing.T, o http.ServerOptions) *running {
+func serve(t *testing.T, o registryserver.Options) *running {
 	t.Helper()
 	s := &running{t: t, o: o, address: "127.0.0.1:0"}
 	s.start()
@@ -57,7 +58,7 @@ func (s *running) start() {
 		}
 	}
 	s.address = l.Addr().String()
-	server, err := http.NewServer(s.o)
+	server, err := registryserver.New(s.o)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestConformance(t *testing.T) {
 	var cuts sync.Map // of registries
 	registrytest.Run(t, registrytest.Harness{
 		New: func(t *testing.T) registrytest.Open {
-			s := serve(t, http.ServerOptions{MinTTL: time.Millisecond})
+			s := serve(t, registryserver.Options{MinTTL: time.Millisecond})
 			return func(*testing.T) registry.Registry {
 				c := &cut{inner: &stdhttp.Transport{}}
 				t.Cleanup(c.inner.CloseIdleConnections)
@@ -135,7 +136,7 @@ func TestConformanceWithShortLeases(t *testing.T) {
 	t.Parallel()
 	registrytest.Run(t, registrytest.Harness{
 		New: func(t *testing.T) registrytest.Open {
-			s := serve(t, http.ServerOptions{MinTTL: time.Millisecond, TTL: 3 * time.Second, MaxTTL: 3 * time.Second, Token: "secret"})
+			s := serve(t, registryserver.Options{MinTTL: time.Millisecond, TTL: 3 * time.Second, MaxTTL: 3 * time.Second, Token: "secret"})
 			return func(*testing.T) registry.Registry { return s.client(http.Options{Token: "secret"}) }
 		},
 		Shared: true, Endpoints: true, Conflicts: true, Crowd: 50,

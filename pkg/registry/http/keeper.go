@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
@@ -78,11 +79,11 @@ func (k *keeper) put(ctx context.Context, id string, h *held) error {
 		}
 	}
 	sent := time.Now()
-	data, err := k.r.ask(ctx, stdhttp.MethodPut, nodePath(id), url.Values{"ttl": {ttl.String()}}, h.record)
+	data, err := k.r.ask(ctx, stdhttp.MethodPut, wire.NodePath(id), url.Values{"ttl": {ttl.String()}}, h.record)
 	if err != nil {
 		return err
 	}
-	l, granted, err := parseLease(data)
+	l, granted, err := wire.ParseLease(data)
 	if err != nil {
 		return k.r.unavailable(err)
 	}
@@ -105,7 +106,7 @@ func (k *keeper) deregister(ctx context.Context, n registry.Node) error {
 		delete(k.own, n.ID) // where the request fails, the node lapses
 	}
 	k.mu.Unlock()
-	_, err = k.r.ask(ctx, stdhttp.MethodDelete, nodePath(n.ID), url.Values{"service": {n.Service}}, nil)
+	_, err = k.r.ask(ctx, stdhttp.MethodDelete, wire.NodePath(n.ID), url.Values{"service": {n.Service}}, nil)
 	if errors.Is(err, registry.ErrNotFound) {
 		err = nil
 	}
@@ -174,11 +175,11 @@ func (k *keeper) round(ctx context.Context) bool {
 	if time.Since(k.r.lastHeard()) < k.r.o.Probe {
 		return true
 	}
-	data, err := k.r.ask(ctx, stdhttp.MethodGet, healthPath, nil, nil)
+	data, err := k.r.ask(ctx, stdhttp.MethodGet, wire.HealthPath, nil, nil)
 	if err != nil {
 		return false
 	}
-	health, err := parseHealth(data)
+	health, err := wire.ParseHealth(data)
 	if err != nil {
 		_ = k.r.unavailable(err) // told to the logger
 		return false
@@ -261,7 +262,7 @@ func (k *keeper) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	if _, err := k.r.ask(ctx, stdhttp.MethodDelete, nodesPath, nil, nil); err != nil {
+	if _, err := k.r.ask(ctx, stdhttp.MethodDelete, wire.NodesPath, nil, nil); err != nil {
 		return fmt.Errorf("%w; nodes that were not withdrawn, and lapse: %d", err, len(k.own))
 	}
 	return nil

@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 )
 
 // TestPage: a browser is shown a page that holds no node, asks no other server, and runs its one script alone.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{Token: "s3cret"})
+	s := handler(t, registryserver.Options{Token: "s3cret"})
 	evil := `{"service":"greeter","address":"127.0.0.1:1","metadata":{"x":"<script>alert(1)</script>"}}`
 	if w := ask(s, "PUT /v1/nodes/a", evil, "Authorization: Bearer s3cret"); w.Code != 201 {
 		t.Fatal(w.Code)
@@ -45,7 +45,7 @@ func TestPage(t *testing.T) {
 
 func TestMetricsAndReadiness(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{Token: "s3cret", Data: t.TempDir()})
+	s := handler(t, registryserver.Options{Token: "s3cret", Data: t.TempDir()})
 	ask(s, "PUT /v1/nodes/a", record, "Authorization: Bearer s3cret")
 	ask(s, "BREW /coffee", "", "Authorization: Bearer s3cret")
 	if w := ask(s, "GET /metrics", ""); w.Code != 401 {
@@ -75,7 +75,7 @@ func TestMetricsAndReadiness(t *testing.T) {
 // TestForceAndNobody: an operator takes away what another owner has, and what is nobody's goes over to its owner.
 func TestForceAndNobody(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{})
+	s := handler(t, registryserver.Options{})
 	for _, step := range []struct {
 		line, lease string
 		code        int

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -33,10 +34,10 @@ func (r *Registry) request(ctx context.Context, method, path string, query url.V
 		return nil, fmt.Errorf("registry: %s: %w", r.host, err)
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", jsonType)
+		req.Header.Set("Content-Type", wire.JSONType)
 	}
-	if method != stdhttp.MethodGet && query.Get("owner") != nobody {
-		req.Header.Set(leaseHeader, r.secret)
+	if method != stdhttp.MethodGet && query.Get("owner") != wire.Nobody {
+		req.Header.Set(wire.LeaseHeader, r.secret)
 	}
 	if r.o.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+r.o.Token)
@@ -68,8 +69,8 @@ func (r *Registry) ask(ctx context.Context, method, path string, query url.Value
 	if rsp.StatusCode < 200 || rsp.StatusCode > 299 {
 		return nil, r.refused(rsp, data)
 	}
-	if !isType(rsp, jsonType) {
-		return nil, r.unavailable(errNoAnswer)
+	if !isType(rsp, wire.JSONType) {
+		return nil, r.unavailable(wire.ErrNoAnswer)
 	}
 	return data, nil
 }
@@ -83,8 +84,8 @@ func (r *Registry) read(rsp *stdhttp.Response) ([]byte, error) {
 		}
 		return data, nil
 	}
-	data, err := readAll(rsp.Body, r.o.MaxAnswer)
-	if err != nil && !errors.Is(err, errTooLong) {
+	data, err := wire.ReadAll(rsp.Body, r.o.MaxAnswer)
+	if err != nil && !errors.Is(err, wire.ErrTooLong) {
 		err = fmt.Errorf("the answer broke off: %w", err)
 	}
 	return data, err
@@ -104,11 +105,11 @@ func (r *Registry) broken(caller context.Context, err error) error {
 // refused is the error that an answer means. One that is not of this protocol comes from some other server.
 func (r *Registry) refused(rsp *stdhttp.Response, body []byte) error {
 	e := &status.Error{}
-	if isType(rsp, jsonType) && len(body) > 0 && body[0] == '{' {
+	if isType(rsp, wire.JSONType) && len(body) > 0 && body[0] == '{' {
 		e = status.Parse(string(body))
 	}
-	if e.ID != errorID && rsp.StatusCode != stdhttp.StatusMisdirectedRequest && rsp.StatusCode != stdhttp.StatusForbidden {
-		return r.unavailable(fmt.Errorf("%w: status %d", errNoAnswer, rsp.StatusCode))
+	if e.ID != wire.ErrorID && rsp.StatusCode != stdhttp.StatusMisdirectedRequest && rsp.StatusCode != stdhttp.StatusForbidden {
+		return r.unavailable(fmt.Errorf("%w: status %d", wire.ErrNoAnswer, rsp.StatusCode))
 	}
 	e.Code = status.Code(rsp.StatusCode)
 	var sentinel error

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	stdhttp "net/http"
 	"net/http/httptest"
@@ -14,11 +15,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 )
 
 const (
@@ -27,9 +31,9 @@ const (
 	record  = `{"service":"greeter","address":"127.0.0.1:1"}`
 )
 
-func handler(t *testing.T, o http.ServerOptions) *http.Server {
+func handler(t *testing.T, o registryserver.Options) *registryserver.Server {
 	t.Helper()
-	s, err := http.NewServer(o)
+	s, err := registryserver.New(o)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
 	return s
@@ -56,7 +60,7 @@ func ask(h stdhttp.Handler, line, body string, headers ...string) *httptest.Resp
 
 func TestProtocol(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{})
+	s := handler(t, registryserver.Options{})
 	for _, step := range []struct {
 		line, body string
 		headers    []string
@@ -136,7 +140,7 @@ func TestProtocol(t *testing.T) {
 
 func TestConflictTellsWhen(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{})
+	s := handler(t, registryserver.Options{})
 	ask(s, "PUT /v1/nodes/a?ttl=20s", record)
 	if got := ask(s, "PUT /v1/nodes/a", record).Header().Get("Retry-After"); got != "20" {
 		t.Errorf("Retry-After %q", got)
@@ -145,7 +149,7 @@ func TestConflictTellsWhen(t *testing.T) {
 
 func TestQuotas(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{MaxNodes: 3, MaxService: 2, MaxWatches: 1})
+	s := handler(t, registryserver.Options{MaxNodes: 3, MaxService: 2, MaxWatches: 1})
 	put := func(id, service string) int {
 		return ask(s, "PUT /v1/nodes/"+id, fmt.Sprintf(`{"service":"%s","address":"x:1"}`, service), "Micro-Lease: "+secretA).Code
 	}
@@ -199,7 +203,7 @@ func TestWatchLines(t *testing.T) {
 	} {
 		t.Run(c.query, func(t *testing.T) {
 			t.Parallel()
-			s := handler(t, http.ServerOptions{Grace: 300 * time.Millisecond})
+			s := handler(t, registryserver.Options{Grace: 300 * time.Millisecond})
 			live := httptest.NewServer(s)
 			t.Cleanup(live.Close)
 			lines := stream(t, t.Context(), live.URL+"/v1/watch"+c.query)
@@ -266,7 +270,7 @@ func ids(nodes []registry.Node) []string {
 
 func TestTokenOfServer(t *testing.T) {
 	t.Parallel()
-	s := handler(t, http.ServerOptions{Token: "secret"})
+	s := handler(t, registryserver.Options{Token: "secret"})
 	for _, c := range []struct {
 		line, auth string
 		code       int
@@ -283,12 +287,12 @@ func TestTokenOfServer(t *testing.T) {
 func TestServeRefusesOpenAddress(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		o       http.ServerOptions
+		o       registryserver.Options
 		refused bool
 	}{
-		"no token": {http.ServerOptions{}, true},
-		"token":    {http.ServerOptions{Token: "secret"}, false},
-		"insecure": {http.ServerOptions{Insecure: true}, false},
+		"no token": {registryserver.Options{}, true},
+		"token":    {registryserver.Options{Token: "secret"}, false},
+		"insecure": {registryserver.Options{Insecure: true}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -319,12 +323,58 @@ type open struct{ net.Listener }
 
 func (open) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero, Port: 8000} }
 
+// TestOpenServerWarns each minute, for as long as it serves.
+func TestOpenServerWarns(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		o    registryserver.Options
+		at   net.IP
+		want int
+	}{
+		"open":           {registryserver.Options{Insecure: true}, net.IPv4zero, 3},
+		"with a token":   {registryserver.Options{Insecure: true, Token: "secret"}, net.IPv4zero, 0},
+		"certificates":   {registryserver.Options{Insecure: true, ClientCerts: true}, net.IPv4zero, 0},
+		"this machine's": {registryserver.Options{Insecure: true}, net.IPv4(127, 0, 0, 1), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log strings.Builder
+				c.o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				s, err := registryserver.New(c.o)
+				must(t, err)
+				ctx, cancel := context.WithCancel(t.Context())
+				served := make(chan error, 1)
+				go func() { served <- s.Serve(ctx, &silent{ip: c.at, closed: make(chan struct{})}) }()
+				time.Sleep(200 * time.Second)
+				cancel()
+				must(t, <-served)
+				time.Sleep(time.Hour)
+				if got := strings.Count(log.String(), "level=WARN"); got != c.want || c.want > 0 && !strings.Contains(log.String(), "0.0.0.0:8000") {
+					t.Errorf("%d warnings, want %d: %s", got, c.want, log.String())
+				}
+			})
+		})
+	}
+}
+
+// silent is a listener at an address, to which nobody comes.
+type silent struct {
+	ip     net.IP
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *silent) Accept() (net.Conn, error) { <-l.closed; return nil, net.ErrClosed }
+func (l *silent) Close() error              { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *silent) Addr() net.Addr            { return &net.TCPAddr{IP: l.ip, Port: 8000} }
+
 func TestServeOnClosedListener(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	must(t, l.Close())
-	s := handler(t, http.ServerOptions{})
+	s := handler(t, registryserver.Options{})
 	if err := s.Serve(t.Context(), l); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve gave %v", err)
 	}
@@ -332,13 +382,13 @@ func TestServeOnClosedListener(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	t.Parallel()
-	for name, o := range map[string]http.ServerOptions{
+	for name, o := range map[string]registryserver.Options{
 		"ttl over its bound":  {TTL: time.Hour, MaxTTL: time.Minute},
 		"ttl under its bound": {TTL: time.Second, MinTTL: time.Minute},
 		"negative limit":      {MaxNodes: -1},
 		"token with spaces":   {Token: "a b"},
 	} {
-		if s, err := http.NewServer(o); err == nil {
+		if s, err := registryserver.New(o); err == nil {
 			_ = s.Close()
 			t.Errorf("%s: no error", name)
 		}
@@ -380,7 +430,7 @@ func TestTokenFileAndPrefix(t *testing.T) {
 	t.Parallel()
 	token := filepath.Join(t.TempDir(), "token")
 	must(t, os.WriteFile(token, []byte("secret\n"), 0o600))
-	s := httptest.NewServer(stdhttp.StripPrefix("/registry", handler(t, http.ServerOptions{Token: "secret"})))
+	s := httptest.NewServer(stdhttp.StripPrefix("/registry", handler(t, registryserver.Options{Token: "secret"})))
 	t.Cleanup(s.Close)
 	u, err := url.Parse(s.URL + "/registry/?token-file=" + url.QueryEscape(token))
 	must(t, err)
@@ -400,7 +450,7 @@ func FuzzPut(f *testing.F) {
 		`{"service":"a","address":"b:1","metadata":{"k":null}}`, "{\"service\":\"a\",\"address\":\"b:1\",\"version\":\"\xff\"}"} {
 		f.Add([]byte(seed))
 	}
-	s, err := http.NewServer(http.ServerOptions{})
+	s, err := registryserver.New(registryserver.Options{})
 	if err != nil {
 		f.Fatal(err)
 	}

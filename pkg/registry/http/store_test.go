@@ -21,6 +21,7 @@ import (
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http"
+	registryserver "github.com/cb02dfca/micro/pkg/registry/http/server"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
@@ -137,7 +138,7 @@ func TestStoreConformance(t *testing.T) {
 						r, err := openers.Open(t.Context(), url)
 						must(t, err)
 						t.Cleanup(func() { _ = r.Close() })
-						live := httptest.NewServer(handler(t, http.ServerOptions{MinTTL: time.Millisecond, MaxWrites: 10_000, Registry: r, RegistryName: s.name}))
+						live := httptest.NewServer(handler(t, registryserver.Options{MinTTL: time.Millisecond, MaxWrites: 10_000, Registry: r, RegistryName: s.name}))
 						t.Cleanup(live.Close)
 						t.Cleanup(live.CloseClientConnections)
 						urls = append(urls, live.URL)
@@ -273,7 +274,7 @@ func listed(nodes []registry.Node) string {
 
 func stateOf(addr string) string {
 	_, body := testserver.Request("GET", "http://"+addr+"/healthz", "")
-	var h http.Health
+	var h registryserver.Health
 	if err := json.Unmarshal([]byte(body), &h); err != nil {
 		return err.Error()
 	}

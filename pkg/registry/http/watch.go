@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
@@ -96,7 +97,7 @@ func (w *watch) stream(ctx context.Context) error {
 		query.Set("epoch", w.epoch)
 		query.Set("revision", strconv.FormatUint(w.revision, 10))
 	}
-	req, err := w.r.request(ctx, stdhttp.MethodGet, watchPath, query, nil)
+	req, err := w.r.request(ctx, stdhttp.MethodGet, wire.WatchPath, query, nil)
 	if err != nil {
 		return err
 	}
@@ -112,8 +113,8 @@ func (w *watch) stream(ctx context.Context) error {
 		}
 		return w.r.refused(rsp, body)
 	}
-	if !isType(rsp, linesType) {
-		return w.r.unavailable(errNoAnswer)
+	if !isType(rsp, wire.LinesType) {
+		return w.r.unavailable(wire.ErrNoAnswer)
 	}
 	lines, known := bufio.NewReaderSize(rsp.Body, 32<<10), false
 	for {
@@ -121,14 +122,14 @@ func (w *watch) stream(ctx context.Context) error {
 		if err != nil {
 			return w.lost(ctx, err)
 		}
-		s, err := parseSet(line)
+		s, err := wire.ParseSet(line)
 		if err != nil {
 			return w.r.unavailable(err)
 		}
-		silent.Reset(watchDead)
+		silent.Reset(wire.WatchDead)
 		w.r.hear(s.Epoch)
 		if s.Nodes == nil && !known && s.Epoch != w.epoch {
-			return w.r.unavailable(errNoAnswer)
+			return w.r.unavailable(wire.ErrNoAnswer)
 		}
 		w.take(s)
 		if !known { // the set, or what changed in it since the last watch
@@ -139,7 +140,7 @@ func (w *watch) stream(ctx context.Context) error {
 }
 
 // take puts what a line says into the set.
-func (w *watch) take(s set) {
+func (w *watch) take(s wire.Set) {
 	w.wait, w.revision = 0, s.Revision
 	if s.Nodes != nil {
 		w.set.Replace(w.join(s, w.r.proper(s, *s.Nodes, w.service)))
@@ -173,7 +174,7 @@ func (w *watch) lost(ctx context.Context, err error) error {
 }
 
 // join adds the nodes of the epoch before that may come back.
-func (w *watch) join(s set, nodes []registry.Node) []registry.Node {
+func (w *watch) join(s wire.Set, nodes []registry.Node) []registry.Node {
 	if s.Epoch != w.epoch {
 		if w.epoch != "" {
 			w.kept = map[string]registry.Node{}
@@ -201,7 +202,7 @@ func readLine(r *bufio.Reader, limit int64) ([]byte, error) {
 	for {
 		part, err := r.ReadSlice('\n')
 		if int64(len(line)+len(part)) > limit {
-			return nil, fmt.Errorf("%w: a line of over %d bytes", errTooLong, limit)
+			return nil, fmt.Errorf("%w: a line of over %d bytes", wire.ErrTooLong, limit)
 		}
 		line = append(line, part...)
 		if !errors.Is(err, bufio.ErrBufferFull) {

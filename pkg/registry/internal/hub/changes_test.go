@@ -145,6 +145,59 @@ func TestReadersOfAnyPace(t *testing.T) {
 	}
 }
 
+// TestSince compares, at random times, a set with what Since makes of an earlier one, also while a Fail lasts.
+func TestSince(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(9, 10))
+	h := hub.New().Remembering(50, 1000)
+	for _, service := range []string{"", "s1"} {
+		set, at, unknown := map[string]registry.Node{}, uint64(1000), 0
+		for round := range 500 {
+			for range r.IntN(60) {
+				n := node(fmt.Sprint("s", r.IntN(3)), fmt.Sprint("node-", r.IntN(40)))
+				if r.IntN(3) == 0 {
+					h.Remove(n.ID)
+				} else {
+					h.Put(n)
+				}
+			}
+			if round == 250 {
+				h.Fail(errors.New("lost"))
+			}
+			c, revision, ok := h.Since(service, at)
+			if known := h.Revision()-at <= 50; ok != known {
+				t.Fatalf("%d changes ago: known: %t", h.Revision()-at, ok)
+			}
+			nodes, now := h.Snapshot(service)
+			if at = now; !ok {
+				unknown++
+				clear(set)
+				c.Put = nodes
+			} else if revision != now {
+				t.Fatalf("revision %d, want %d", revision, now)
+			}
+			for _, id := range c.Gone {
+				delete(set, id)
+			}
+			for _, n := range c.Put {
+				set[n.ID] = n
+			}
+			got := slices.AppendSeq([]registry.Node{}, maps.Values(set))
+			registry.Sort(got)
+			if !slices.EqualFunc(got, nodes, registry.Node.Equal) {
+				t.Fatalf("of %q the changes make %d nodes, want %d", service, len(got), len(nodes))
+			}
+		}
+		if unknown == 0 || unknown == 500 {
+			t.Errorf("%d times it was not known", unknown)
+		}
+		if _, _, ok := h.Since(service, h.Revision()+1); ok {
+			t.Error("a revision that is to come is known")
+		}
+		h.Mend()
+	}
+}
+
 // TestAChangeCostsWhatChanged bounds what a change of one node in 10,000 allocates, with a hundred watches of it.
 func TestAChangeCostsWhatChanged(t *testing.T) {
 	h := hub.New()

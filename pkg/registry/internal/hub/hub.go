@@ -19,6 +19,7 @@
 //	h.Snapshot(service)         // as Get or List, with the number of changes that led to it
 //	h.Follow(service)           // a Reader: a watch for a caller with a select statement of its own
 //	h.Resume(service, revision) // the same for who has the set of a revision, where h.Remembering(n) knows what came after it
+//	h.Since(service, revision)  // what came after a revision, for who wants no watch
 //	h.Close()                   // ends the watches
 //
 // A hub keeps one node for each id. It copies the nodes that it takes, unless it is Sharing; those it gives share their maps and are only read.
@@ -206,6 +207,18 @@ func (h *Hub) shared(service string) ([]registry.Node, uint64) {
 	return v.snapshot(h), h.revision
 }
 
+// Since gives what changed after a revision, with the hub's revision: what Resume gives, without a watch, and also while a Fail lasts. It gives
+// false where the hub does not remember that revision.
+func (h *Hub) Since(service string, since uint64) (c registry.Change, revision uint64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	keys, ok := h.after(service, since)
+	if !ok {
+		return c, 0, false
+	}
+	return (&view{service: service}).told(h, keys), h.revision, true
+}
+
 // Revision grows with each change of any node.
 func (h *Hub) Revision() uint64 {
 	h.mu.Lock()
@@ -311,9 +324,8 @@ func (h *Hub) after(service string, revision uint64) ([]key, bool) {
 		return nil, false
 	}
 	keys := []key{}
-	for i := range h.past {
-		e := h.past[(h.next+i)%len(h.past)]
-		if e.revision > revision && (service == "" || e.service == service) {
+	for i := len(h.past) - int(h.revision-revision); i < len(h.past); i++ { // each revision has one
+		if e := h.past[(h.next+i)%len(h.past)]; service == "" || e.service == service {
 			keys = append(keys, e.key)
 		}
 	}

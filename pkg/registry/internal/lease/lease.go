@@ -116,7 +116,7 @@ func (t *Table[O]) Register(owner O, n registry.Node, ttl time.Duration) error {
 	if ttl < 0 {
 		return fmt.Errorf("%w: ttl %v is negative", registry.ErrInvalid, ttl)
 	}
-	if t.renew(owner, n, ttl) { // which most calls are for
+	if t.Renew(owner, n, ttl) { // which most calls are for
 		return nil
 	}
 	if _, err := Encode(n); err != nil {
@@ -154,8 +154,8 @@ func (t *Table[O]) Register(owner O, n registry.Node, ttl time.Duration) error {
 	return nil
 }
 
-// renew renews owner's node, and reports whether it has just that one, with that ttl.
-func (t *Table[O]) renew(owner O, n registry.Node, ttl time.Duration) bool {
+// Renew renews owner's node, and reports whether it has just that one, with that ttl. Where not, it does nothing.
+func (t *Table[O]) Renew(owner O, n registry.Node, ttl time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := t.leases[n.ID]

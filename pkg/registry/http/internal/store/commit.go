@@ -51,10 +51,7 @@ func (s *Store) wait(j *job) error {
 	if err := s.enter(j); err != nil {
 		return err
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.signal()
 	return <-j.done
 }
 
@@ -81,7 +78,8 @@ func (s *Store) write() {
 	for {
 		select {
 		case <-s.end:
-			s.round(true)
+			for s.round(true) {
+			}
 			return
 		case <-s.wake:
 			s.round(false)
@@ -91,14 +89,19 @@ func (s *Store) write() {
 	}
 }
 
-// round writes a batch. late: also if nobody waits for it.
-func (s *Store) round(late bool) {
+// round writes a batch. late: also if nobody waits for it. It reports whether there is more, which it has the writer look at.
+func (s *Store) round(late bool) (more bool) {
 	s.mu.Lock()
-	batch := s.waiting
-	s.waiting = nil
+	batch := s.waiting[:min(len(s.waiting), maxBatch)]
+	if s.waiting = s.waiting[len(batch):]; len(s.waiting) > 0 {
+		more = true
+		s.signal()
+	} else {
+		s.waiting = nil
+	}
 	if len(batch) == 0 && (!late || len(s.forget) == 0 && s.full == nil) {
 		s.mu.Unlock()
-		return
+		return more
 	}
 	forget, err := s.forget, s.broken
 	s.forget = map[string]struct{}{}
@@ -113,6 +116,15 @@ func (s *Store) round(late bool) {
 		if j.done != nil {
 			j.done <- err
 		}
+	}
+	return more
+}
+
+// signal has the writer look for what waits.
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 

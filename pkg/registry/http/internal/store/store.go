@@ -4,7 +4,7 @@
 //
 // When Put or Remove has returned nil, the change is on disk: a server that is killed, or whose machine loses its power, has it
 // when it starts again. Callers that come while a transaction is under way share the next one: so many writers cost two
-// flushes of the disk, not two each.
+// flushes of the disk for each 64 of them, not two each.
 //
 // Where the disk is full, Put gives a [FullError] and the file is as it was; the store tries again by itself, and takes writes as soon as
 // there is room. Where the disk fails, in a write or in a flush, nothing is known of what it has kept: the store takes no write any more, and
@@ -43,6 +43,7 @@ const (
 	lockTime  = 2 * time.Second        // for another server to let go of the file
 	retryTime = 200 * time.Millisecond // between two tries while the disk is full
 	lateTime  = 500 * time.Millisecond // at most until a Forget is written
+	maxBatch  = 64                     // changes in a transaction: who waited for it goes on at once, and is in everybody's way
 	runBits   = 36                     // changes that one run of a server can count
 )
 

@@ -297,3 +297,38 @@ func TestFault_R6_FailedDisk(t *testing.T) {
 		t.Errorf("Err gave %v", s.Err())
 	}
 }
+
+// TestManyAtOnce: what comes at once is written in several transactions, far fewer than there are changes, and Close leaves none of it out.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	const writers = 1000
+	var mu sync.Mutex
+	var want []store.Record
+	var all sync.WaitGroup
+	for i := range writers {
+		all.Go(func() {
+			r := record(fmt.Sprint("n", i), 100)
+			switch err := s.Put(r); {
+			case err == nil:
+				mu.Lock()
+				want = append(want, r)
+				mu.Unlock()
+			case !errors.Is(err, registry.ErrClosed):
+				t.Error(err)
+			}
+		})
+	}
+	for s.Commits() < 4 {
+		time.Sleep(time.Millisecond) // for some of them
+	}
+	must(t, s.Close())
+	all.Wait()
+	if n := int(s.Commits()); n < len(want)/64 || n > writers/2 {
+		t.Errorf("%d transactions for %d changes", n, len(want))
+	}
+	if _, got := open(t, dir); !same(got, want) {
+		t.Errorf("the file has %d records, %d were acknowledged", len(got), len(want))
+	}
+}

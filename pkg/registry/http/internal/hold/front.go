@@ -1,4 +1,4 @@
-package http
+package hold
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
 	"github.com/cb02dfca/micro/pkg/status"
@@ -92,9 +93,9 @@ func isRefusal(err error) bool {
 }
 
 // newFront gives an error where the registry refuses the server's login. One that is away will come back.
-func newFront(o ServerOptions) (*front, error) {
+func newFront(o Options) (*front, error) {
 	f := &front{
-		r: o.Registry, name: o.RegistryName, id: "copy-" + random(8), holder: map[string]string{}, alive: map[string]bool{}, logger: o.Logger,
+		r: o.Registry, name: o.RegistryName, id: "copy-" + wire.Random(8), holder: map[string]string{}, alive: map[string]bool{}, logger: o.Logger,
 		// A revision of one copy means nothing to another, which has to see that.
 		hub:  hub.NewPending().Sharing().Remembering(history, rand.Uint64N(1<<52)),
 		news: make(chan struct{}), label: map[string]string{}, own: map[string]registry.Node{}, wanted: map[string]wanted{},
@@ -356,7 +357,7 @@ func plainNode(n registry.Node) registry.Node {
 }
 
 // labelled gives a node with the labels of its owner and of this copy.
-func (f *front) labelled(n registry.Node, o owner) registry.Node {
+func (f *front) labelled(n registry.Node, o Owner) registry.Node {
 	n = n.Clone()
 	if n.Metadata == nil {
 		n.Metadata = map[string]string{}
@@ -365,7 +366,7 @@ func (f *front) labelled(n registry.Node, o owner) registry.Node {
 	return n
 }
 
-func labelOf(o owner) string { return hex.EncodeToString(o[:16]) }
+func labelOf(o Owner) string { return hex.EncodeToString(o[:16]) }
 
 // take takes the turn to change a node.
 func (f *front) take(ctx context.Context, id string) (give func(), err error) {
@@ -448,7 +449,7 @@ func (f *front) holds(ctx context.Context, service, id, label string, sure bool)
 	return false, false, false, nil
 }
 
-func (f *front) Register(ctx context.Context, o owner, n registry.Node, ttl time.Duration) error {
+func (f *front) Register(ctx context.Context, o Owner, n registry.Node, ttl time.Duration) error {
 	return f.told(f.register(ctx, o, n, ttl))
 }
 
@@ -461,12 +462,12 @@ func (f *front) told(err error) error {
 	return fmt.Errorf("%w: the server may not change its own registry", registry.ErrUnavailable)
 }
 
-func (f *front) register(ctx context.Context, o owner, n registry.Node, ttl time.Duration) error {
+func (f *front) register(ctx context.Context, o Owner, n registry.Node, ttl time.Duration) error {
 	if _, err := leases.Encode(n); err != nil {
 		return err
 	}
-	if o == (owner{}) {
-		return status.New(status.Unimplemented, "a server before another registry registers no nodes that are nobody's")
+	if o == (Owner{}) {
+		return status.New(status.Unimplemented, "a server before another registry registers no nodes that are wire.Nobody's")
 	}
 	give, err := f.take(ctx, n.ID)
 	if err != nil {
@@ -558,7 +559,7 @@ func (f *front) letGo(ctx context.Context, id, label string) error {
 // ask asks the copy that holds a node, and waits until that is done.
 func (f *front) ask(ctx context.Context, id string, labels map[string]string, done func() bool) error {
 	labels[askNode] = id
-	request := message("ask-"+random(8), labels)
+	request := message("ask-"+wire.Random(8), labels)
 	if err := f.r.Register(ctx, request, askLease); err != nil {
 		return err
 	}
@@ -572,7 +573,7 @@ func (f *front) ask(ctx context.Context, id string, labels map[string]string, do
 	return f.until(waiting, done)
 }
 
-func (f *front) Guest(ctx context.Context, o owner, n registry.Node) error {
+func (f *front) Guest(ctx context.Context, o Owner, n registry.Node) error {
 	f.mu.Lock()
 	_, there := f.label[n.ID]
 	_, mine := f.own[n.ID]
@@ -583,7 +584,7 @@ func (f *front) Guest(ctx context.Context, o owner, n registry.Node) error {
 	return f.Register(ctx, o, n, 0)
 }
 
-func (f *front) Deregister(ctx context.Context, o owner, service, id string) error {
+func (f *front) Deregister(ctx context.Context, o Owner, service, id string) error {
 	return f.told(f.remove(ctx, service, id, labelOf(o)))
 }
 
@@ -649,7 +650,7 @@ func (f *front) forget(id, label string) {
 }
 
 // Release goes on when the client does not wait for it: it leaves.
-func (f *front) Release(ctx context.Context, o owner) error {
+func (f *front) Release(ctx context.Context, o Owner) error {
 	label := labelOf(o)
 	f.mu.Lock()
 	var ids []string
@@ -681,7 +682,7 @@ func (f *front) Nodes() *hub.Hub { return f.hub }
 // Epoch is the same for all copies over the same registry.
 func (f *front) Epoch() string {
 	sum := sha256.Sum256([]byte("registry\x00" + f.name))
-	return hex.EncodeToString(sum[:epochBytes])
+	return hex.EncodeToString(sum[:wire.EpochBytes])
 }
 
 func (f *front) Kept() bool { return true }

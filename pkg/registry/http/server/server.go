@@ -1,11 +1,12 @@
-package http
+// Package server is the server of the HTTP registry, behind "micro registry". The doc of registry/http has its protocol, and is its client.
+//
+// A server holds its nodes in memory, with Data in a file too, or with Registry in a cluster's registry.
+package server
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,19 +21,23 @@ import (
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/bodies"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/budget"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/hold"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/store"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	leases "github.com/cb02dfca/micro/pkg/registry/internal/lease"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
-// ServerOptions of NewServer. The zero value is good for a server on loopback.
-type ServerOptions struct {
+// Options of New. The zero value is good for a server on loopback.
+type Options struct {
 	// Token, where it is set, must come with every request but /healthz, /readyz and the page at /, which holds no node.
 	Token string
 	// AllowedHosts are names beside localhost under which a server on loopback may be called.
 	AllowedHosts []string
-	// Insecure lets Serve listen beyond loopback without a token: whoever reaches it may register anything.
+	// Insecure lets Serve listen beyond loopback without a token: whoever reaches it may register anything. The Logger is warned each minute.
 	Insecure bool
 	// ClientCerts says that the listener of Serve is a TLS listener that lets in whoever has a certificate of ours: that stands for
 	// a token.
@@ -69,7 +74,7 @@ type ServerOptions struct {
 	Logger *slog.Logger
 }
 
-func (o ServerOptions) withDefaults() (ServerOptions, error) {
+func (o Options) withDefaults() (Options, error) {
 	set := func(v *int, d int) {
 		if *v == 0 {
 			*v = d
@@ -105,22 +110,22 @@ func (o ServerOptions) withDefaults() (ServerOptions, error) {
 	return o, nil
 }
 
-// owner is who holds a node: the hash of a lease's secret; zero for nobody.
-type owner [sha256.Size]byte
+// Health is what /healthz tells.
+type Health = wire.Health
 
 // Server is the server of the HTTP registry. It is an [stdhttp.Handler]; Serve runs it with all limits.
 type Server struct {
-	o       ServerOptions
-	held    holder
+	o       Options
+	held    hold.Holder
 	nodes   *hub.Hub
 	epoch   string
-	bodies  bodies
+	bodies  *bodies.Bodies
 	metrics metrics
 	policy  func() string // of the page
 	started time.Time
 	token   [sha256.Size]byte
-	writes  *budget
-	wrong   *budget         // tokens
+	writes  *budget.Budget
+	wrong   *budget.Budget  // tokens
 	inner   stdhttp.Handler // without the checks of the host
 	outer   stdhttp.Handler // with those of loopback
 
@@ -129,38 +134,39 @@ type Server struct {
 	mu     sync.Mutex
 	counts int // watches
 
-	bridging sync.WaitGroup
-	open     atomic.Bool // Serve listens beyond loopback
+	busy sync.WaitGroup // with the bridge, and with warnings
+	open atomic.Bool    // Serve listens beyond loopback
 }
 
-// NewServer makes a server. Close it. A file in Data that is damaged, or another program's, is refused with a *[DamageError]. That Registry
+// New makes a server. Close it. A file in Data that is damaged, or another program's, is refused with a *[DamageError]. That Registry
 // refuses its login is an error of the code that it has for that; that it is away is none.
-func NewServer(o ServerOptions) (*Server, error) {
+func New(o Options) (*Server, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	held, err := newHolder(o)
+	held, err := hold.New(hold.Options{Data: o.Data, Registry: o.Registry, RegistryName: o.RegistryName, MaxNodes: o.MaxNodes, MaxService: o.MaxService, Logger: o.Logger})
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		o: o, held: held, nodes: held.Nodes(), epoch: held.Epoch(), started: time.Now(), bodies: bodies{count: held.Nodes().Len}, policy: sync.OnceValue(pagePolicy),
-		token: sha256.Sum256([]byte(o.Token)), writes: newBudget(o.MaxWrites, burstSeconds*o.MaxWrites), wrong: newBudget(authRate, authRate),
+		o: o, held: held, nodes: held.Nodes(), epoch: held.Epoch(), started: time.Now(), policy: sync.OnceValue(pagePolicy),
+		token: sha256.Sum256([]byte(o.Token)), writes: budget.New(o.MaxWrites, burstSeconds*o.MaxWrites), wrong: budget.New(authRate, authRate),
 	}
+	s.bodies = bodies.New(s.nodes, s.epoch, s.starting)
 	s.life, s.end = context.WithCancel(context.Background())
 	mux := stdhttp.NewServeMux()
-	mux.HandleFunc("PUT "+nodesPath+"/{id}", s.paced(s.put))
-	mux.HandleFunc("GET "+nodesPath+"/{id}", s.node)
-	mux.HandleFunc("DELETE "+nodesPath+"/{id}", s.paced(s.remove))
-	mux.HandleFunc("DELETE "+nodesPath, s.paced(s.release))
-	mux.HandleFunc("GET "+nodesPath, s.list)
-	mux.HandleFunc("GET "+servicesPath, s.services)
-	mux.HandleFunc("GET "+servicesPath+"/{name}", s.get)
-	mux.HandleFunc("GET "+watchPath, s.watch)
-	mux.HandleFunc("GET "+healthPath, s.health)
-	mux.HandleFunc("GET "+readyPath, s.ready)
-	mux.HandleFunc("GET "+metricsPath, s.metricsPage)
+	mux.HandleFunc("PUT "+wire.NodesPath+"/{id}", s.paced(s.put))
+	mux.HandleFunc("GET "+wire.NodesPath+"/{id}", s.node)
+	mux.HandleFunc("DELETE "+wire.NodesPath+"/{id}", s.paced(s.remove))
+	mux.HandleFunc("DELETE "+wire.NodesPath, s.paced(s.release))
+	mux.HandleFunc("GET "+wire.NodesPath, s.list)
+	mux.HandleFunc("GET "+wire.ServicesPath, s.services)
+	mux.HandleFunc("GET "+wire.ServicesPath+"/{name}", s.get)
+	mux.HandleFunc("GET "+wire.WatchPath, s.watch)
+	mux.HandleFunc("GET "+wire.HealthPath, s.health)
+	mux.HandleFunc("GET "+wire.ReadyPath, s.ready)
+	mux.HandleFunc("GET "+wire.MetricsPath, s.metricsPage)
 	mux.HandleFunc("/", func(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.NotFound, "no %s %.100q here: see /v1/nodes, /v1/services, /v1/watch and /healthz", r.Method, r.URL.Path)
 	})
@@ -181,7 +187,7 @@ func (s *Server) ServeHTTP(w stdhttp.ResponseWriter, r *stdhttp.Request) { s.out
 // Close ends the watches, and drops all nodes but from Data. Requests after it get 503.
 func (s *Server) Close() error {
 	s.end()
-	s.bridging.Wait()
+	s.busy.Wait()
 	return s.held.Close()
 }
 
@@ -218,16 +224,14 @@ func (s *Server) admit(next stdhttp.Handler) stdhttp.Handler {
 			s.page(w)
 			return
 		}
-		public := r.URL.Path == healthPath || r.URL.Path == readyPath
-		if !public && !s.nodes.Known() && r.URL.Path != metricsPath {
+		public := r.URL.Path == wire.HealthPath || r.URL.Path == wire.ReadyPath
+		if !public && !s.nodes.Known() && r.URL.Path != wire.MetricsPath {
 			w.Header().Set("Retry-After", "1")
 			s.refuse(w, status.Unavailable, "the registry server has not reached its own registry %s yet", s.o.RegistryName)
 			return
 		}
 		if s.o.Token != "" && !public {
-			given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			sum := sha256.Sum256([]byte(given))
-			if s.barred(r) || !ok || subtle.ConstantTimeCompare(sum[:], s.token[:]) != 1 {
+			if s.barred(r) || !s.bearer(r.Header.Get("Authorization")) {
 				s.unauthenticated(w, r)
 				return
 			}
@@ -236,9 +240,16 @@ func (s *Server) admit(next stdhttp.Handler) stdhttp.Handler {
 	})
 }
 
+// bearer reports whether a header Authorization carries the token.
+func (s *Server) bearer(header string) bool {
+	given, ok := strings.CutPrefix(header, "Bearer ")
+	sum := sha256.Sum256([]byte(given))
+	return ok && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+}
+
 func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != jsonType {
-		s.refuse(w, status.UnsupportedMedia, "content type %.100q: want %s", r.Header.Get("Content-Type"), jsonType)
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != wire.JSONType {
+		s.refuse(w, status.UnsupportedMedia, "content type %.100q: want %s", r.Header.Get("Content-Type"), wire.JSONType)
 		return
 	}
 	ttl, err := s.ttl(r.URL.Query().Get("ttl"))
@@ -246,14 +257,14 @@ func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.fail(w, err)
 		return
 	}
-	secret, made := r.Header.Get(leaseHeader), ""
-	free := r.URL.Query().Get("owner") == nobody
+	secret, made := r.Header.Get(wire.LeaseHeader), ""
+	free := r.URL.Query().Get("owner") == wire.Nobody
 	if free && secret != "" {
-		s.refuse(w, status.InvalidArgument, "owner=%s goes without %s", nobody, leaseHeader)
+		s.refuse(w, status.InvalidArgument, "owner=%s goes without %s", wire.Nobody, wire.LeaseHeader)
 		return
 	}
 	if secret == "" && !free {
-		made = random(minSecret / 2)
+		made = wire.Random(wire.MinSecret / 2)
 		secret = made
 	}
 	n, sent, err := s.body(w, r)
@@ -261,11 +272,11 @@ func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.fail(w, err)
 		return
 	}
-	if !free && !validSecret(secret) {
-		s.refuse(w, status.InvalidArgument, "%s: want %d to %d hexadecimal digits", leaseHeader, minSecret, maxSecret)
+	if !free && !wire.ValidSecret(secret) {
+		s.refuse(w, status.InvalidArgument, "%s: want %d to %d hexadecimal digits", wire.LeaseHeader, wire.MinSecret, wire.MaxSecret)
 		return
 	}
-	var by owner
+	var by hold.Owner
 	if !free {
 		by = sha256.Sum256([]byte(secret))
 	}
@@ -275,30 +286,30 @@ func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		return
 	}
 	if sent != nil {
-		s.bodies.note(n, sent)
+		s.bodies.Note(n, sent)
 	}
 	code := stdhttp.StatusCreated
 	if renewal {
 		code = stdhttp.StatusOK
 	}
-	s.answer(w, code, lease{Epoch: s.epoch, Revision: s.nodes.Revision(), TTL: ttl.String(), Lease: made})
+	s.answer(w, code, wire.Lease{Epoch: s.epoch, Revision: s.nodes.Revision(), TTL: ttl.String(), Lease: made})
 }
 
 // body reads the node of a registration. It gives the body too, unless that was put under this id before: a renewal is not read again.
 func (s *Server) body(w stdhttp.ResponseWriter, r *stdhttp.Request) (registry.Node, []byte, error) {
-	data, err := readAll(stdhttp.MaxBytesReader(w, r.Body, registry.MaxRecord+1), registry.MaxRecord)
+	data, err := wire.ReadAll(stdhttp.MaxBytesReader(w, r.Body, registry.MaxRecord+1), registry.MaxRecord)
 	var long *stdhttp.MaxBytesError
 	switch {
-	case errors.As(err, &long) || errors.Is(err, errTooLong):
+	case errors.As(err, &long) || errors.Is(err, wire.ErrTooLong):
 		return registry.Node{}, nil, status.New(status.TooLarge, "the record has over %d bytes", registry.MaxRecord)
 	case err != nil:
 		return registry.Node{}, nil, status.Wrap(err, status.InvalidArgument, "the body did not come whole")
 	}
 	id := r.PathValue("id")
-	if n, ok := s.bodies.sent(id, data); ok {
+	if n, ok := s.bodies.Sent(id, data); ok {
 		return n, nil, nil
 	}
-	n, err := decodeNode(data)
+	n, err := wire.DecodeNode(data)
 	if err != nil {
 		return registry.Node{}, nil, err
 	}
@@ -330,7 +341,7 @@ func (s *Server) remove(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.evict(w, r, service, id)
 		return
 	}
-	if err := s.held.Deregister(r.Context(), sha256.Sum256([]byte(r.Header.Get(leaseHeader))), service, id); err != nil {
+	if err := s.held.Deregister(r.Context(), sha256.Sum256([]byte(r.Header.Get(wire.LeaseHeader))), service, id); err != nil {
 		s.fail(w, err)
 		return
 	}
@@ -352,9 +363,9 @@ func (s *Server) evict(w stdhttp.ResponseWriter, r *stdhttp.Request, service, id
 }
 
 func (s *Server) release(w stdhttp.ResponseWriter, r *stdhttp.Request) {
-	secret := r.Header.Get(leaseHeader)
-	if !validSecret(secret) {
-		s.refuse(w, status.InvalidArgument, "%s: want %d to %d hexadecimal digits", leaseHeader, minSecret, maxSecret)
+	secret := r.Header.Get(wire.LeaseHeader)
+	if !wire.ValidSecret(secret) {
+		s.refuse(w, status.InvalidArgument, "%s: want %d to %d hexadecimal digits", wire.LeaseHeader, wire.MinSecret, wire.MaxSecret)
 		return
 	}
 	if err := s.held.Release(r.Context(), sha256.Sum256([]byte(secret))); err != nil {
@@ -374,7 +385,7 @@ func (s *Server) node(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 }
 
 func (s *Server) list(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
-	s.send(w, s.bodies.all(s))
+	s.send(w, s.bodies.All()...)
 }
 
 func (s *Server) get(w stdhttp.ResponseWriter, r *stdhttp.Request) {
@@ -384,16 +395,16 @@ func (s *Server) get(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.NotFound, "no node of the service %.300q", name)
 		return
 	}
-	s.send(w, s.bodies.set(found))
+	s.send(w, s.bodies.Set(found))
 }
 
-func (s *Server) set(service string) set {
+func (s *Server) set(service string) wire.Set {
 	nodes, revision := s.nodes.Snapshot(service)
-	return set{Epoch: s.epoch, Revision: revision, Starting: s.starting(), Nodes: &nodes}
+	return wire.Set{Epoch: s.epoch, Revision: revision, Starting: s.starting(), Nodes: &nodes}
 }
 
 func (s *Server) services(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
-	s.send(w, s.bodies.services(s))
+	s.send(w, s.bodies.Services())
 }
 
 func (s *Server) health(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
@@ -406,16 +417,24 @@ func (s *Server) answer(w stdhttp.ResponseWriter, code int, v any) {
 		s.refuse(w, status.Internal, "cannot encode the answer")
 		return
 	}
-	w.Header().Set("Content-Type", jsonType)
+	w.Header().Set("Content-Type", wire.JSONType)
 	w.WriteHeader(code)
 	_, _ = w.Write(append(body, '\n')) // a client that has gone needs no answer
 }
 
-// send answers with a body of bodies.
-func (s *Server) send(w stdhttp.ResponseWriter, body []byte) {
-	w.Header().Set("Content-Type", jsonType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // a client that has gone needs no answer
+// send answers with a body in pieces.
+func (s *Server) send(w stdhttp.ResponseWriter, pieces ...[]byte) {
+	size := 0
+	for _, piece := range pieces {
+		size += len(piece)
+	}
+	w.Header().Set("Content-Type", wire.JSONType)
+	w.Header().Set("Content-Length", strconv.Itoa(size))
+	for _, piece := range pieces {
+		if _, err := w.Write(piece); err != nil {
+			return // a client that has gone needs no answer
+		}
+	}
 }
 
 // fail answers with an error of the table or of a request.
@@ -456,14 +475,17 @@ func (s *Server) fail(w stdhttp.ResponseWriter, err error) {
 
 func (s *Server) refuse(w stdhttp.ResponseWriter, code status.Code, format string, args ...any) {
 	e := status.New(code, format, args...)
-	e.ID = errorID
+	e.ID = wire.ErrorID
 	s.o.Logger.Debug("registry server refuses a request", "code", int(code), "detail", e.Detail)
 	hostcheck.Refuse(w, e)
 }
 
-// random gives bytes of a secure random source in hexadecimal.
-func random(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // it gives no error, and ends the program where there is no randomness
-	return hex.EncodeToString(b)
-}
+// A DamageError says what is wrong with a file of nodes: where, and what.
+type DamageError = store.DamageError
+
+// ErrLocked: another server has the folder of the nodes.
+var ErrLocked = store.ErrLocked
+
+// Salvage takes what can still be read of a damaged file in a server's folder for data into a new one. The damaged file
+// stays, under the name that is given. The new one has another epoch, so that owners put their nodes again.
+func Salvage(data string) (nodes int, kept string, err error) { return store.Salvage(data) }

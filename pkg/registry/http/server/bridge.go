@@ -1,4 +1,4 @@
-package http
+package server
 
 import (
 	"crypto/sha256"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/hold"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 )
 
 // bridgeTime is how often nodes of the bridge are put again, where an owner had their place or the bridge failed.
@@ -14,9 +16,9 @@ const bridgeTime = 10 * time.Second
 
 // bridge shows the nodes of another registry, until the server is closed.
 func (s *Server) bridge() {
-	b := &bridge{s: s, owner: sha256.Sum256([]byte(random(32))), shown: map[string]registry.Node{}, found: map[string]registry.Node{}}
+	b := &bridge{s: s, owner: sha256.Sum256([]byte(wire.Random(32))), shown: map[string]registry.Node{}, found: map[string]registry.Node{}}
 	changes := make(chan registry.Change)
-	s.bridging.Go(func() {
+	s.busy.Go(func() {
 		defer close(changes)
 		for c, err := range registry.WatchChanges(s.life, s.o.Bridge, "") {
 			if err != nil {
@@ -50,7 +52,7 @@ func (s *Server) bridge() {
 // bridge is what is found on the other side, and what is shown of it here. One goroutine uses it.
 type bridge struct {
 	s            *Server
-	owner        owner
+	owner        hold.Owner
 	found, shown map[string]registry.Node
 }
 

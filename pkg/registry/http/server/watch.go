@@ -1,74 +1,23 @@
-package http
+package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net"
 	stdhttp "net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
-	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
 const (
-	lineTimeout   = 10 * time.Second       // for a watcher to take a line
-	answerTimeout = 30 * time.Second       // for a client to take an answer
-	readTimeout   = 10 * time.Second       // for a request to come whole
-	stopTimeout   = 3 * time.Second        // for requests under way when the server stops
-	perNode       = 100 * time.Microsecond // of a watch's line: before the next
-	maxPause      = 2 * time.Second
+	lineTimeout = 10 * time.Second       // for a watcher to take a line
+	perNode     = 100 * time.Microsecond // of a watch's line: before the next
+	maxPause    = 2 * time.Second
 )
-
-// Serve answers on l, which may be a TLS listener, until ctx ends; it closes l and the server, and gives nil then, or the error of
-// Close. It also ends when the disk with the nodes failed, with an error. Beyond loopback it refuses to serve without a token, unless told to
-// by Insecure or ClientCerts.
-func (s *Server) Serve(ctx context.Context, l net.Listener) (err error) {
-	address := l.Addr().String()
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if !hostcheck.Loopback(address) && s.o.Token == "" && !s.o.ClientCerts && !s.o.Insecure {
-		_ = l.Close()
-		return fmt.Errorf("registry: %s is reached by other machines: give the server a token, or let it listen on 127.0.0.1", address)
-	}
-	s.open.Store(!hostcheck.Loopback(address))
-	if s.o.Bridge != nil {
-		s.bridging.Go(s.bridge)
-	}
-	server := &stdhttp.Server{
-		Handler:           s.guard(address),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      answerTimeout,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}
-	failed := make(chan error, 1)
-	var serving sync.WaitGroup
-	serving.Go(func() { failed <- server.Serve(netutil.LimitListener(l, s.o.MaxConns)) })
-	defer serving.Wait()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("registry: serve %s: %w", address, err)
-	case <-s.held.Failed():
-		err = s.held.Err()
-	case <-ctx.Done():
-	}
-	s.end() // watches would keep Shutdown waiting
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if late := server.Shutdown(stopping); late != nil {
-		return errors.Join(err, fmt.Errorf("registry: stop %s: %w", address, late), server.Close())
-	}
-	return err
-}
 
 // watch streams sets.
 func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
@@ -89,10 +38,10 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		return
 	}
 	defer lines.news.Stop()
-	w.Header().Set("Content-Type", linesType)
+	w.Header().Set("Content-Type", wire.LinesType)
 	control := stdhttp.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{}) // ReadTimeout has done its work; not every server has deadlines
-	beat := time.NewTicker(heartbeat)
+	beat := time.NewTicker(wire.Heartbeat)
 	defer beat.Stop()
 	var settled <-chan time.Time
 	if left := s.o.Grace - time.Since(s.started); left > 0 {
@@ -101,7 +50,7 @@ func (s *Server) watch(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		settled = timer.C
 	}
 	for {
-		line, ok := set{}, true
+		line, ok := wire.Set{}, true
 		select {
 		case <-r.Context().Done():
 			return
@@ -136,7 +85,7 @@ type lines struct {
 	news    *hub.Reader
 
 	// Of a watch that goes on after a revision: what has changed since, and a channel that is ready. Both nil otherwise, and later.
-	first   set
+	first   wire.Set
 	resumed chan struct{}
 }
 
@@ -145,14 +94,14 @@ func (s *Server) lines(service string, query url.Values) (*lines, error) {
 	l := &lines{s: s, service: service, changes: query.Get("changes") == "true"}
 	if asked := query.Get("revision"); asked != "" {
 		since, err := strconv.ParseUint(asked, 10, 64)
-		if err != nil || !l.changes || !validEpoch(query.Get("epoch")) {
+		if err != nil || !l.changes || !wire.ValidEpoch(query.Get("epoch")) {
 			return nil, status.New(status.InvalidArgument, "revision %.40q: want a line's revision, with its epoch, and changes=true", asked)
 		}
 		if query.Get("epoch") == s.epoch {
 			news, c, revision, ok := s.nodes.Resume(service, since)
 			l.news = news
 			if ok {
-				l.first = set{Epoch: s.epoch, Revision: revision, Starting: s.starting(), Put: c.Put, Gone: c.Gone}
+				l.first = wire.Set{Epoch: s.epoch, Revision: revision, Starting: s.starting(), Put: c.Put, Gone: c.Gone}
 				l.resumed = make(chan struct{})
 				close(l.resumed)
 			}
@@ -163,13 +112,13 @@ func (s *Server) lines(service string, query url.Values) (*lines, error) {
 	return l, nil
 }
 
-func (l *lines) beat() set {
-	return set{Epoch: l.s.epoch, Revision: l.news.Revision(), Starting: l.s.starting()}
+func (l *lines) beat() wire.Set {
+	return wire.Set{Epoch: l.s.epoch, Revision: l.news.Revision(), Starting: l.s.starting()}
 }
 
 // next gives the line for what is new, if anything is.
-func (l *lines) next() (set, bool) {
-	line := set{Epoch: l.s.epoch, Starting: l.s.starting()}
+func (l *lines) next() (wire.Set, bool) {
+	line := wire.Set{Epoch: l.s.epoch, Starting: l.s.starting()}
 	if !l.changes {
 		nodes, revision, ok, _ := l.news.Set()
 		line.Nodes, line.Revision = &nodes, revision
@@ -186,7 +135,7 @@ func (l *lines) next() (set, bool) {
 }
 
 // pause keeps a watch of a large set from being sent more often than is good for anybody. It gives false at the end.
-func (s *Server) pause(ctx context.Context, line set) bool {
+func (s *Server) pause(ctx context.Context, line wire.Set) bool {
 	size := len(line.Put) + len(line.Gone)
 	if line.Nodes != nil {
 		size = len(*line.Nodes)
@@ -207,9 +156,9 @@ func (s *Server) pause(ctx context.Context, line set) bool {
 	}
 }
 
-func (s *Server) line(w stdhttp.ResponseWriter, control *stdhttp.ResponseController, line set) error {
+func (s *Server) line(w stdhttp.ResponseWriter, control *stdhttp.ResponseController, line wire.Set) error {
 	_ = control.SetWriteDeadline(time.Now().Add(lineTimeout)) // not every server has deadlines
-	if _, err := w.Write(s.bodies.set(line)); err != nil {
+	if _, err := w.Write(s.bodies.Set(line)); err != nil {
 		return err
 	}
 	s.metrics.lines.Add(1)

@@ -1,4 +1,4 @@
-package http
+package server
 
 import (
 	"fmt"
@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/hold"
 )
 
 const metricsType = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,13 +39,17 @@ func (m *metrics) counted(next stdhttp.Handler) stdhttp.Handler {
 		default:
 			method = "other" // a stranger makes no label
 		}
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.requests == nil {
-			m.requests = map[request]uint64{}
-		}
-		m.requests[request{method, max(c.code, 200)}]++
+		m.count(request{method, max(c.code, 200)})
 	})
+}
+
+func (m *metrics) count(r request) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.requests == nil {
+		m.requests = map[request]uint64{}
+	}
+	m.requests[r]++
 }
 
 // counter notes the status of an answer.
@@ -81,9 +87,9 @@ func (s *Server) metricsPage(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
 		}
 		family("state_"+state, "gauge", "1 where the status is "+state+".", on)
 	}
-	if t, ok := s.held.(*table); ok && t.file != nil {
-		family("store_commits_total", "counter", "Transactions that were written to the file of nodes.", t.file.Commits())
-		family("store_bytes", "gauge", "Size of the file of nodes.", t.file.Size())
+	if t, ok := s.held.(*hold.Table); ok && t.Store() != nil {
+		family("store_commits_total", "counter", "Transactions that were written to the file of nodes.", t.Store().Commits())
+		family("store_bytes", "gauge", "Size of the file of nodes.", t.Store().Size())
 	}
 	b.WriteString("# HELP micro_registry_requests_total Requests that were answered.\n# TYPE micro_registry_requests_total counter\n")
 	for _, line := range s.metrics.answered() {
