@@ -13,22 +13,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cb02dfca/micro/internal/netspace"
 )
 
 const lanScope = "default?scope=lan"
 
 // TestDiscovery runs the whole binary on machines of its own: network namespaces, with private folders.
 func TestDiscovery(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: network namespaces need root, so that services find each other is not tested here")
-	}
+	netspace.New(t) // or the test is skipped
 	bin := filepath.Join(t.TempDir(), "micro")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -75,7 +74,9 @@ func testTwoMachines(t *testing.T, bin string) {
 func testNothingLeaves(t *testing.T, bin string) {
 	a, b := bridged(t, bin)
 	b.dir = a.dir // containers may share the folder, but not 127.0.0.1
-	a.ip("route add default via 10.77.0.2")
+	if err := a.IP("route add default via 10.77.0.2"); err != nil {
+		t.Fatal(err)
+	}
 	ear := a.listen()
 	served := a.serve()
 	eventually(t, "its own machine lists it", func() bool { return a.micro("list", "services", "-o", "name") == "greeter\n" })
@@ -143,80 +144,33 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// host is a machine: the network namespace of a process that sleeps, and a folder.
+// host is a machine with a folder.
 type host struct {
+	*netspace.Machine
 	t   *testing.T
 	bin string
 	dir string
-	pid int
 }
 
 // newHost makes a machine with loopback alone.
 func newHost(t *testing.T, bin string) *host {
 	t.Helper()
-	h := &host{t: t, bin: bin, dir: t.TempDir()}
-	cmd := exec.Command("sleep", "1h")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Skipf("SKIPPED: no network namespace: %v", err)
-	}
-	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
-	h.pid = cmd.Process.Pid
-	h.ip("link set lo up")
-	return h
+	return &host{Machine: netspace.New(t), t: t, bin: bin, dir: t.TempDir()}
 }
 
 // bridged makes two machines on one link: 10.77.0.1 and 10.77.0.2, interface "lan" of each.
 func bridged(t *testing.T, bin string) (a, b *host) {
 	t.Helper()
-	middle := newHost(t, bin)
-	middle.ip("link add name bridge0 type bridge")
-	middle.ip("link set bridge0 up")
-	hosts := []*host{newHost(t, bin), newHost(t, bin)}
-	for i, h := range hosts {
-		middle.ip(fmt.Sprintf("link add port%d type veth peer name lan netns %d", i, h.pid))
-		middle.ip(fmt.Sprintf("link set port%d master bridge0 up", i))
-		h.ip(fmt.Sprintf("addr add 10.77.0.%d/24 dev lan", i+1))
-		h.ip("link set lan up")
-	}
-	return hosts[0], hosts[1]
+	lan := netspace.NewLAN(t, 2)
+	return &host{Machine: lan.Machines[0], t: t, bin: bin, dir: t.TempDir()}, &host{Machine: lan.Machines[1], t: t, bin: bin, dir: t.TempDir()}
 }
 
 // inside runs f in the machine's network: sockets that it opens, and processes that it starts, stay there.
 func (h *host) inside(f func() error) {
 	h.t.Helper()
-	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid))
-	if err != nil {
+	if err := h.Do(f); err != nil {
 		h.t.Fatal(err)
 	}
-	defer there.Close()
-	runtime.LockOSThread()
-	back, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer back.Close()
-	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		h.t.Fatal(err)
-	}
-	result := f()
-	if err := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); err != nil {
-		h.t.Fatal(err) // the thread stays locked: nobody else gets it
-	}
-	runtime.UnlockOSThread()
-	if result != nil {
-		h.t.Fatal(result)
-	}
-}
-
-func (h *host) ip(args string) {
-	h.t.Helper()
-	h.inside(func() error {
-		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %s: %w: %s", args, err, out)
-		}
-		return nil
-	})
 }
 
 // command prepares the binary, in the machine's folder and an environment that says nothing else.

@@ -103,6 +103,21 @@ func ReadLogin(file string) (user, password string, err error) {
 	return user, password, nil
 }
 
+// CompleteLogin reads a login from a file, where one is named, and checks that user and password are given both or not at all, and
+// not beside a file.
+func CompleteLogin(user, password *string, file string) (err error) {
+	switch {
+	case file != "" && (*user != "" || *password != ""):
+		return errors.New("both a user and a credentials file are given")
+	case file != "":
+		*user, *password, err = ReadLogin(file)
+		return err
+	case (*user == "") != (*password == ""):
+		return errors.New("a user needs a name and a password")
+	}
+	return nil
+}
+
 // ReadToken reads a file of one line.
 func ReadToken(file string) (string, error) {
 	data, err := readFile(file)

@@ -102,3 +102,24 @@ func TestTLS(t *testing.T) {
 		}
 	}
 }
+
+// TestCompleteLogin: a login is given whole, in one way.
+func TestCompleteLogin(t *testing.T) {
+	for _, tt := range []struct{ name, user, password, file, want, err string }{
+		{name: "none", want: ":"},
+		{name: "given", user: "svc", password: secret, want: "svc:" + secret},
+		{name: "of a file", file: file(t, "a:"+secret+"\n"), want: "a:" + secret},
+		{name: "a user alone", user: "svc", err: "a user needs a name and a password"},
+		{name: "a password alone", password: secret, err: "a user needs a name and a password"},
+		{name: "a user and a file", user: "svc", file: "any", err: "both a user and a credentials file are given"},
+		{name: "a password and a file", password: secret, file: "any", err: "both a user and a credentials file are given"},
+		{name: "a file that is not there", file: filepath.Join(t.TempDir(), "none"), err: "credentials file: "},
+	} {
+		user, password := tt.user, tt.password
+		err := access.CompleteLogin(&user, &password, tt.file)
+		check(t, tt.name, err, tt.err)
+		if err == nil && user+":"+password != tt.want {
+			t.Errorf("%s gave %q", tt.name, user+":"+password)
+		}
+	}
+}

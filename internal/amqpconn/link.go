@@ -199,8 +199,11 @@ func (l *Link) dial(addr string) (*Session, error) {
 	c, err := l.login(ctx, tcp, addr)
 	if err != nil {
 		_ = tcp.Close()
-		if ctx.Err() != nil {
+		switch deadline, _ := ctx.Deadline(); {
+		case ctx.Err() != nil:
 			err = ctx.Err()
+		case !time.Now().Before(deadline): // the connection has the same deadline, and may say so first
+			err = context.DeadlineExceeded
 		}
 		return nil, err
 	}

@@ -75,17 +75,8 @@ func (o *Options) Complete() error {
 	if len(o.VHost) > maxVHost {
 		return fmt.Errorf("rabbitmq: a virtual host's name of %d bytes, limit %d", len(o.VHost), maxVHost)
 	}
-	if o.CredentialsFile != "" {
-		if o.Username != "" || o.Password != "" {
-			return errors.New("rabbitmq: both a user and a credentials file are given")
-		}
-		var err error
-		if o.Username, o.Password, err = access.ReadLogin(o.CredentialsFile); err != nil {
-			return fmt.Errorf("rabbitmq: %w", err)
-		}
-	}
-	if (o.Username == "") != (o.Password == "") {
-		return errors.New("rabbitmq: a user needs a name and a password")
+	if err := access.CompleteLogin(&o.Username, &o.Password, o.CredentialsFile); err != nil {
+		return fmt.Errorf("rabbitmq: %w", err)
 	}
 	if o.Username == "" {
 		o.Username, o.Password = guest, guest

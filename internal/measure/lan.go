@@ -4,16 +4,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/cb02dfca/micro/internal/netspace"
 )
 
 const (
@@ -24,15 +18,12 @@ const (
 
 // lan lists and calls a service of the other end of a bridge.
 func (c *cell) lan(ctx context.Context) ([]figure, error) {
-	var hosts []int // the processes whose namespaces they are
-	for i := range 2 {
-		pid, err := c.host(ctx, i)
-		if err != nil {
-			return nil, err
-		}
-		hosts = append(hosts, pid)
+	lan, err := netspace.OpenLAN(2)
+	if err != nil {
+		return nil, err
 	}
-	if err := inside(hosts[0], func() error {
+	defer lan.Close()
+	if err := lan.Machines[0].Do(func() error {
 		_, err := c.hello(ctx, "hello", "hello", "MICRO_REGISTRY="+lanName)
 		return err
 	}); err != nil {
@@ -40,7 +31,7 @@ func (c *cell) lan(ctx context.Context) ([]figure, error) {
 	}
 	time.Sleep(2 * time.Second) // the announcements are over: what follows asks
 	var figures []figure
-	err := inside(hosts[1], func() error {
+	err = lan.Machines[1].Do(func() error {
 		good, times, err := repeat(lanRuns, func() (bool, error) {
 			return listsAll(c.command(ctx, nil, "micro", "list", "services", "--registry", lanName), []string{"hello"})
 		})
@@ -58,61 +49,4 @@ func (c *cell) lan(ctx context.Context) ([]figure, error) {
 		return err
 	})
 	return figures, err
-}
-
-// host makes a namespace with one end of a link, whose other end is on the bridge, and gives the process that holds it.
-func (c *cell) host(ctx context.Context, i int) (int, error) {
-	if i == 0 {
-		for _, args := range []string{"link add name bridge0 type bridge", "link set bridge0 up"} {
-			if err := ip(strings.Fields(args)...); err != nil {
-				return 0, err
-			}
-		}
-	}
-	holder := exec.CommandContext(ctx, "sleep", "1d")
-	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if _, err := c.start(holder); err != nil {
-		return 0, err
-	}
-	pid := holder.Process.Pid
-	port := "port" + strconv.Itoa(i)
-	for _, args := range []string{
-		fmt.Sprintf("link add %s type veth peer name lan netns %d", port, pid), "link set " + port + " master bridge0 up",
-	} {
-		if err := ip(strings.Fields(args)...); err != nil {
-			return 0, err
-		}
-	}
-	return pid, inside(pid, func() error {
-		for _, args := range []string{"link set lo up", fmt.Sprintf("addr add 10.88.0.%d/24 dev lan", i+1), "link set lan up"} {
-			if err := ip(strings.Fields(args)...); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// inside runs f in the network namespace of a process: what f starts is started there.
-func inside(pid int, f func() error) error {
-	runtime.LockOSThread()
-	back, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = back.Close() }()
-	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = there.Close() }()
-	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter the namespace of %d: %w", pid, err)
-	}
-	result := f()
-	if err := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("leave the namespace of %d: %w", pid, err) // the thread stays locked: nobody else gets it
-	}
-	runtime.UnlockOSThread()
-	return result
 }

@@ -19,7 +19,7 @@ import (
 const (
 	firstWait = 50 * time.Millisecond // before a server is tried again
 	lastWait  = 2 * time.Second
-	pingTime  = 10 * time.Second // a dead connection is known after two pings without an answer
+	pingTime  = 4 * time.Second // a connection is given up with the third ping, as two have no answer: it is dead for 8 to 12 s then
 )
 
 // Conn is a connection that is made when it is first asked for, and made anew whenever it is lost, until Close. Its methods may

@@ -13,9 +13,9 @@ func Consul(flags ...string) Spec {
 	return Spec{
 		Command: func(s *Server) (argv, env []string) {
 			file, _ := Build("consul", consulTarget) // the error is ConsulMissing's
-			_, port, _ := net.SplitHostPort(s.Addr)
+			host, port, _ := net.SplitHostPort(s.Listen)
 			return append([]string{
-				file, "agent", "-dev", "-bind", "127.0.0.1", "-client", "127.0.0.1", "-http-port", port,
+				file, "agent", "-dev", "-bind", "127.0.0.1", "-client", host, "-http-port", port,
 				"-grpc-port", "-1", "-dns-port", "-1", "-serf-lan-port", freePort(), "-serf-wan-port", "-1", "-server-port", freePort(),
 				"-log-level", "error", "-hcl", "limits { http_max_conns_per_client = 2000 }",
 			}, flags...), nil

@@ -19,13 +19,14 @@ func Etcd(flags ...string) Spec {
 	}
 	return Spec{
 		Command: func(s *Server) (argv, env []string) {
-			client, peer := scheme+"://"+s.Addr, "http://"+FreeAddr()
-			metrics = "http://" + FreeAddr()
+			client, peer := scheme+"://"+s.Listen, "http://"+FreeAddr()
+			listen, addr := s.Another()
+			metrics = "http://" + addr
 			return append([]string{
 				"etcd", "--data-dir", filepath.Join(s.Dir, "data"),
 				"--listen-client-urls", client, "--advertise-client-urls", client,
 				"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer,
-				"--listen-metrics-urls", metrics, "--logger", "zap", "--log-level", "error",
+				"--listen-metrics-urls", "http://" + listen, "--logger", "zap", "--log-level", "error",
 			}, flags...), nil
 		},
 		Ready: func(*Server) bool {

@@ -25,7 +25,7 @@ func NATS(config ...string) Spec {
 	return Spec{
 		Command: func(s *Server) (argv, env []string) {
 			binary, _ := Build("nats", natsTarget) // the error is NATSMissing's
-			lines := append([]string{fmt.Sprintf("listen: %q", s.Addr), "max_payload: 8MB", "write_deadline: 2s"}, config...)
+			lines := append([]string{fmt.Sprintf("listen: %q", s.Listen), "max_payload: 8MB", "write_deadline: 2s"}, config...)
 			text := strings.ReplaceAll(strings.Join(lines, "\n")+"\n", "DIR", s.Dir)
 			file := filepath.Join(s.Dir, "nats.conf")
 			_ = os.WriteFile(file, []byte(text), 0o600) // the server says that it lacks

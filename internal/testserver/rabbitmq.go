@@ -23,6 +23,7 @@ const rabbitScript = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 type RabbitMQ struct {
 	once   sync.Once
 	epmd   *Server
+	beside []*Server // epmds on machines of their own
 	err    error
 	dir    string
 	apps   string // a directory with the applications that a server without plugins needs; "" where they are not known
@@ -101,14 +102,17 @@ func (g *RabbitMQ) Spec(config ...string) Spec {
 				return []string{"false"}, nil // Start tells what epmd said: nothing answers
 			}
 			_, epmdPort, _ := net.SplitHostPort(g.epmd.Addr)
-			_, port, _ := net.SplitHostPort(s.Addr)
+			if s.enter != nil {
+				epmdPort = g.epmdBeside(s)
+			}
+			host, port, _ := net.SplitHostPort(s.Listen)
 			_, distPort, _ := net.SplitHostPort(FreeAddr())
 			lines := append([]string{"log.console = true", "log.console.level = warning", "log.file = false", "disk_free_limit.absolute = 1MB"}, config...)
 			conf := filepath.Join(s.Dir, "rabbitmq.conf")
 			_ = os.WriteFile(conf, []byte(strings.ReplaceAll(strings.Join(lines, "\n")+"\n", "ADDR", s.Addr)), 0o600)
 			_ = os.WriteFile(filepath.Join(s.Dir, "plugins"), []byte("[].\n"), 0o600)
 			return []string{rabbitScript}, append(g.lean(),
-				"HOME="+s.Dir, "RABBITMQ_NODENAME=micro"+port+"@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1", "RABBITMQ_NODE_PORT="+port,
+				"HOME="+s.Dir, "RABBITMQ_NODENAME=micro"+port+"@localhost", "RABBITMQ_NODE_IP_ADDRESS="+host, "RABBITMQ_NODE_PORT="+port,
 				"RABBITMQ_DIST_PORT="+distPort, "RABBITMQ_MNESIA_BASE="+filepath.Join(s.Dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(s.Dir, "logs"),
 				"RABBITMQ_CONFIG_FILE="+conf, "RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(s.Dir, "plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
 				// The script becomes the server with this, and is not a parent of it, so that a signal reaches the server.
@@ -156,20 +160,49 @@ func (g *RabbitMQ) selectApps() {
 // ofPlugins are the applications that plugins alone need.
 var ofPlugins = []string{"accept", "amqp10_client", "amqp_client", "base64url", "cowboy", "cowlib", "eetcd", "gun", "jose", "prometheus", "quantile_estimator"}
 
+// Beyond says how a server is run on a machine of its own, for NewBeyond.
+func (g *RabbitMQ) Beyond(t *testing.T) Spec {
+	t.Helper()
+	if err := rabbitMissing(); err != nil {
+		Skip(t, err.Error())
+	}
+	return g.Spec("loopback_users = none") // guest comes from elsewhere
+}
+
+// epmdBeside starts an epmd on the machine of a server, which has the only one there, until Stop. It gives its port.
+func (g *RabbitMQ) epmdBeside(s *Server) string {
+	e := New(g.dir, epmdSpec)
+	e.enter = s.enter
+	e.spec.Ready = func(e *Server) bool {
+		return s.enter(func() error {
+			if !Listening(e) {
+				return errors.New("not yet")
+			}
+			return nil
+		}) == nil
+	}
+	g.err = e.Start()
+	g.beside = append(g.beside, e)
+	_, port, _ := net.SplitHostPort(e.Addr)
+	return port
+}
+
 // prepare starts the epmd of all servers, in the foreground.
 func (g *RabbitMQ) prepare() {
 	if g.dir, g.err = os.MkdirTemp("", "micro-test-"); g.err != nil {
 		return
 	}
 	g.selectApps()
-	g.epmd = New(g.dir, Spec{
-		Command: func(s *Server) (argv, env []string) {
-			_, port, _ := net.SplitHostPort(s.Addr)
-			return []string{"epmd", "-port", port, "-address", "127.0.0.1"}, nil
-		},
-		Ready: Listening,
-	})
+	g.epmd = New(g.dir, epmdSpec)
 	g.err = g.epmd.Start()
+}
+
+var epmdSpec = Spec{
+	Command: func(s *Server) (argv, env []string) {
+		_, port, _ := net.SplitHostPort(s.Addr)
+		return []string{"epmd", "-port", port, "-address", "127.0.0.1"}, nil
+	},
+	Ready: Listening,
 }
 
 // Stop stops the shared server, where it was started, and epmd.
@@ -181,8 +214,10 @@ func (g *RabbitMQ) Stop() {
 			_ = os.RemoveAll(s.Dir)
 		}
 	}
-	if g.epmd != nil {
-		g.epmd.Stop("KILL")
+	for _, e := range append(g.beside, g.epmd) {
+		if e != nil {
+			e.Stop("KILL")
+		}
 	}
 	if g.dir != "" {
 		_ = os.RemoveAll(g.dir)

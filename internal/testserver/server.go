@@ -29,7 +29,10 @@ type Server struct {
 	Dir string
 	// Addr is where it listens, host:port: free when it was made, and given to no other.
 	Addr string
+	// Listen is what it is told to listen on: Addr, unless it is on another machine.
+	Listen string
 
+	enter func(func() error) error // runs on its machine; nil: this one
 	spec  Spec
 	stdin io.WriteCloser
 	cmd   *exec.Cmd
@@ -51,7 +54,24 @@ func New(dir string, spec Spec) *Server {
 	if spec.Taken == "" {
 		spec.Taken = "address already in use"
 	}
-	return &Server{Dir: dir, Addr: FreeAddr(), spec: spec}
+	addr := FreeAddr()
+	return &Server{Dir: dir, Addr: addr, Listen: addr, spec: spec}
+}
+
+// Another gives one more address for a server to listen on, and where it is reached.
+func (s *Server) Another() (listen, addr string) {
+	_, port, _ := net.SplitHostPort(FreeAddr())
+	host, _, _ := net.SplitHostPort(s.Listen)
+	reached, _, _ := net.SplitHostPort(s.Addr)
+	return net.JoinHostPort(host, port), net.JoinHostPort(reached, port)
+}
+
+// begin starts a process on the server's machine.
+func (s *Server) begin(cmd *exec.Cmd) error {
+	if s.enter == nil {
+		return cmd.Start()
+	}
+	return s.enter(cmd.Start)
 }
 
 // Own starts a server for a test, which is killed at its end.
@@ -98,7 +118,7 @@ func (s *Server) once(deadline time.Time) error {
 	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		return err
 	}
-	if err := s.cmd.Start(); err != nil {
+	if err := s.begin(s.cmd); err != nil {
 		return err
 	}
 	for ; ; time.Sleep(pollTime) {

@@ -18,7 +18,7 @@ const zookeeperJar = "/usr/share/java/zookeeper.jar"
 func ZooKeeper(lines ...string) Spec {
 	return Spec{
 		Command: func(s *Server) (argv, env []string) {
-			host, port, _ := net.SplitHostPort(s.Addr)
+			host, port, _ := net.SplitHostPort(s.Listen)
 			config := append([]string{
 				"dataDir=" + filepath.Join(s.Dir, "data"), "clientPort=" + port, "clientPortAddress=" + host, "tickTime=500", "initLimit=20", "syncLimit=10",
 				"minSessionTimeout=1000", "maxSessionTimeout=60000", "maxClientCnxns=0", "admin.enableServer=false", "4lw.commands.whitelist=*",

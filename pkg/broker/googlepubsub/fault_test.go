@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/brokertest"
 	"github.com/cb02dfca/micro/pkg/broker/googlepubsub"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/status"
@@ -27,21 +28,21 @@ func TestGoogles(t *testing.T) {
 	t.Parallel()
 	s := pstest.NewServer()
 	t.Cleanup(func() { _ = s.Close() })
-	b, alone, queue := open(t, googlepubsub.Options{Project: "test", Emulator: s.Addr}), &inbox{}, &inbox{}
-	subscribe(t, b, "a/b", alone.handle)
-	subscribe(t, b, "a/b", queue.handle, broker.Queue("q"))
+	b, alone, queue := open(t, googlepubsub.Options{Project: "test", Emulator: s.Addr}), &brokertest.Inbox{}, &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "a/b", alone.Handle)
+	brokertest.Subscribe(t, b, "a/b", queue.Handle, broker.Queue("q"))
 	for i := range 20 {
-		publish(t, b, "a/b", fmt.Sprint(i), "x")
+		brokertest.Publish(t, b, "a/b", fmt.Sprint(i), "x")
 	}
-	alone.wait(t, 40)
-	queue.wait(t, 40)
+	alone.Wait(t, 40)
+	queue.Wait(t, 40)
 	m := s.Messages()[0]
 	if m.Topic != "projects/test/topics/a%2Fb" || string(m.Data) != "0" || m.Attributes["Content-Type"] != "text/plain" || m.Attributes["Micro-Topic"] != "a/b" || m.Attributes["Micro-ID"] == "" || len(m.Attributes) != 3 {
 		t.Errorf("a message is stored as %+v", m)
 	}
 	s.Publish(m.Topic, []byte("theirs"), map[string]string{"Content-Type": "text/plain", "Micro-Id": "abc"}) // as go-micro does
-	alone.wait(t, 41)
-	if got := alone.all()[40]; got.ID != "abc" || string(got.Body) != "theirs" || got.Header.Len() != 1 || got.Header.Get("content-type") != "text/plain" {
+	alone.Wait(t, 41)
+	if got := alone.All()[40]; got.ID != "abc" || string(got.Body) != "theirs" || got.Header.Len() != 1 || got.Header.Get("content-type") != "text/plain" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -51,18 +52,18 @@ func TestOrdering(t *testing.T) {
 	s := startServer(t)
 	o := s.options()
 	o.Ordering = true
-	b, in := open(t, o), &inbox{}
-	subscribe(t, b, "ordered", in.handle, broker.Queue("q"), broker.Concurrency(1))
+	b, in := open(t, o), &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "ordered", in.Handle, broker.Queue("q"), broker.Concurrency(1))
 	var want []string
 	for i := range 6 { // the client acknowledges ten times in a second
 		var bodies []string
 		for j := range 10 {
 			bodies = append(bodies, fmt.Sprint(i*10+j))
 		}
-		publish(t, b, "ordered", bodies...)
+		brokertest.Publish(t, b, "ordered", bodies...)
 		want = append(want, bodies...)
 	}
-	if got := in.wait(t, 60); !slices.Equal(got, want) {
+	if got := in.Wait(t, 60); !slices.Equal(got, want) {
 		t.Errorf("messages came as %q", got)
 	}
 }
@@ -90,7 +91,7 @@ func TestRefused(t *testing.T) {
 			must(t, b.Close())
 			b = open(t, o)
 			_, published := b.Publish(t.Context(), &broker.Message{Topic: "refused"})
-			_, subscribed := b.Subscribe(t.Context(), "refused", (&inbox{}).handle)
+			_, subscribed := b.Subscribe(t.Context(), "refused", (&brokertest.Inbox{}).Handle)
 			for what, err := range map[string]error{"Publish": published, "Subscribe": subscribed} {
 				if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.text) || !strings.Contains(err.Error(), "Pub/Sub of test") || !strings.HasPrefix(err.Error(), "broker: ") {
 					t.Errorf("%s gave %v, want %v and %q", what, err, tt.want, tt.text)
@@ -104,9 +105,9 @@ func TestRefused(t *testing.T) {
 func TestMade(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	b, in := open(t, s.options()), &inbox{}
-	subscribe(t, b, "made", in.handle, broker.Queue("a/b"))
-	sub := subscribe(t, b, "made", in.handle)
+	b, in := open(t, s.options()), &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "made", in.Handle, broker.Queue("a/b"))
+	sub := brokertest.Subscribe(t, b, "made", in.Handle)
 	subs, err := s.ListSubscriptions(t.Context(), &pb.ListSubscriptionsRequest{Project: "projects/test"})
 	must(t, err)
 	for _, has := range subs.Subscriptions {
@@ -127,7 +128,7 @@ func TestMade(t *testing.T) {
 	}
 	_, err = s.CreateSubscription(t.Context(), &pb.Subscription{Name: "projects/test/subscriptions/made+other", Topic: "projects/test/topics/made.dead", AckDeadlineSeconds: 10})
 	must(t, err)
-	if _, err := b.Subscribe(t.Context(), "made", in.handle, broker.Queue("other")); !errors.Is(err, broker.ErrInvalid) || !strings.Contains(err.Error(), "is for projects/test/topics/made.dead") {
+	if _, err := b.Subscribe(t.Context(), "made", in.Handle, broker.Queue("other")); !errors.Is(err, broker.ErrInvalid) || !strings.Contains(err.Error(), "is for projects/test/topics/made.dead") {
 		t.Errorf("a queue of another topic gave %v", err)
 	}
 }
@@ -136,15 +137,15 @@ func TestMade(t *testing.T) {
 func TestDeleted(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	said := &journal{}
+	said := &brokertest.Journal{}
 	o := s.options()
-	o.Logger = said.logger()
-	b, in := open(t, o), &inbox{}
-	subscribe(t, b, "deleted", in.handle, broker.Queue("q"))
+	o.Logger = said.Logger()
+	b, in := open(t, o), &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "deleted", in.Handle, broker.Queue("q"))
 	_, err := s.DeleteSubscription(t.Context(), &pb.DeleteSubscriptionRequest{Subscription: "projects/test/subscriptions/deleted+q"})
 	must(t, err)
-	until(t, "a message comes", func() bool { publish(t, b, "deleted", "x"); return len(in.all()) > 0 })
-	if !said.has("a subscription is broken, and begins anew") {
+	brokertest.Until(t, "a message comes", func() bool { brokertest.Publish(t, b, "deleted", "x"); return len(in.All()) > 0 })
+	if !said.Has("a subscription is broken, and begins anew") {
 		t.Errorf("the logger was told:\n%s", said)
 	}
 }
@@ -153,19 +154,19 @@ func TestDeleted(t *testing.T) {
 func TestCounted(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
-	said := &journal{}
+	said := &brokertest.Journal{}
 	o := s.options()
-	o.Logger = said.logger()
+	o.Logger = said.Logger()
 	b := open(t, o)
 	_, err := s.CreateTopic(t.Context(), &pb.Topic{Name: "projects/test/topics/counted"})
 	must(t, err)
 	_, err = s.CreateSubscription(t.Context(), &pb.Subscription{Name: "projects/test/subscriptions/counted+q", Topic: "projects/test/topics/counted", AckDeadlineSeconds: 10})
 	must(t, err)
 	fails := func(context.Context, *broker.Message) error { return errors.New("no") }
-	subscribe(t, b, "counted.dead", fails, broker.Queue("undertaker"))
-	subscribe(t, b, "counted", fails, broker.Queue("q"))
-	publish(t, b, "counted", "x")
-	until(t, "the dead letter is dropped", func() bool { return said.has("a dead letter was not handled, and is dropped") })
+	brokertest.Subscribe(t, b, "counted.dead", fails, broker.Queue("undertaker"))
+	brokertest.Subscribe(t, b, "counted", fails, broker.Queue("q"))
+	brokertest.Publish(t, b, "counted", "x")
+	brokertest.Until(t, "the dead letter is dropped", func() bool { return said.Has("a dead letter was not handled, and is dropped") })
 	if n := strings.Count(said.String(), "a message was not handled, and is a dead letter"); n != 1 {
 		t.Errorf("%d dead letters, want 1:\n%s", n, said)
 	}
@@ -179,19 +180,19 @@ func TestNames(t *testing.T) {
 	long := strings.Repeat("x/", 63)
 	topics := []string{"a.b", "a/b", "ab", "1", "11", "google", "Goog", "t", long + "1", long + "2"}
 	queues := []string{"q", "q/r", "1", long}
-	var all []*inbox
+	var all []*brokertest.Inbox
 	for _, topic := range topics {
 		for _, queue := range queues {
-			in := &inbox{}
-			subscribe(t, b, topic, in.handle, broker.Queue(queue))
+			in := &brokertest.Inbox{}
+			brokertest.Subscribe(t, b, topic, in.Handle, broker.Queue(queue))
 			all = append(all, in)
 		}
 	}
 	for i, topic := range topics {
-		publish(t, b, topic, fmt.Sprint(i))
+		brokertest.Publish(t, b, topic, fmt.Sprint(i))
 	}
 	for i, in := range all {
-		if got := in.wait(t, 1); len(got) != 1 || got[0] != fmt.Sprint(i/len(queues)) {
+		if got := in.Wait(t, 1); len(got) != 1 || got[0] != fmt.Sprint(i/len(queues)) {
 			t.Errorf("the subscriber of %s got %q, want %d", topics[i/len(queues)], got, i/len(queues))
 		}
 	}

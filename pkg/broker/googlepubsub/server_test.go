@@ -1,10 +1,8 @@
 package googlepubsub_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -19,9 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/cb02dfca/micro/internal/testserver"
-	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/broker/googlepubsub"
-	"github.com/cb02dfca/micro/pkg/metadata"
 )
 
 func TestMain(m *testing.M) {
@@ -170,86 +166,3 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
-
-const patience = 30 * time.Second
-
-// until waits for ok.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
-// inbox collects messages.
-type inbox struct {
-	mu  sync.Mutex
-	got []*broker.Message
-}
-
-func (in *inbox) handle(_ context.Context, m *broker.Message) error {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.got = append(in.got, m)
-	return nil
-}
-
-func (in *inbox) all() []*broker.Message {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return append([]*broker.Message(nil), in.got...)
-}
-
-// wait gives the bodies when there are n.
-func (in *inbox) wait(t testing.TB, n int) (bodies []string) {
-	t.Helper()
-	until(t, fmt.Sprint(n, " messages"), func() bool { return len(in.all()) >= n })
-	for _, m := range in.all() {
-		bodies = append(bodies, string(m.Body))
-	}
-	return bodies
-}
-
-func subscribe(t testing.TB, b broker.Broker, topic string, h broker.Handler, opts ...broker.SubscribeOption) broker.Subscription {
-	t.Helper()
-	s, err := b.Subscribe(t.Context(), topic, h, opts...)
-	must(t, err)
-	return s
-}
-
-func publish(t testing.TB, b broker.Broker, topic string, bodies ...string) broker.Report {
-	t.Helper()
-	var ms []*broker.Message
-	for _, body := range bodies {
-		ms = append(ms, &broker.Message{Topic: topic, Header: metadata.Of("content-type", "text/plain"), Body: []byte(body)})
-	}
-	r, err := b.Publish(t.Context(), ms...)
-	must(t, err)
-	return r
-}
-
-// journal is what a logger was told.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
-func (j *journal) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
-}
-
-func (j *journal) has(text string) bool { return strings.Contains(j.String(), text) }

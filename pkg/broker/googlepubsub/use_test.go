@@ -1,94 +1,32 @@
 package googlepubsub_test
 
 import (
-	"bytes"
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cb02dfca/micro/commands"
 	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/internal/tryout"
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/broker/googlepubsub"
-	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
-	"github.com/cb02dfca/micro/pkg/registry/memory"
 )
-
-type note struct {
-	Text string `json:"text"`
-}
 
 // TestByURL: a service that takes its broker from the environment hears from another program, and from the command, of the same
 // URL; and it finds what came while it was away.
 func TestByURL(t *testing.T) { // not parallel: it sets the environment
 	noEnvironment(t)
 	t.Setenv(googlepubsub.EnvEmulator, startServer(t).addr)
-	t.Setenv(micro.EnvRegistry, "memory")
-	t.Setenv(micro.EnvBroker, "googlepubsub://test?timeout=2s")
-	drivers := micro.Drivers{Brokers: openers, Registries: registry.Openers{"memory": memory.Open}}
-	heard := make(chan string, 10)
-	run := func() (stop func()) {
-		ready := make(chan struct{})
-		svc, err := micro.New("notes", micro.Signals(false), micro.Grace(0), micro.FromEnv(drivers), micro.AfterStart(func(context.Context) error { close(ready); return nil }))
-		must(t, err)
-		must(t, micro.Subscribe(svc, "notes", func(_ context.Context, n *note) error { heard <- n.Text; return nil }, broker.Queue("readers")))
-		ctx, end := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- svc.Run(ctx) }()
-		select {
-		case <-ready:
-		case err := <-done:
-			t.Fatal(err)
-		}
-		return func() { end(); must(t, <-done) }
+	command := func(t testing.TB, args ...string) string { // the binary has it by a build tag
+		return tryout.CommandWith(t, func(d *commands.Deps) {
+			d.Backends.Brokers = func(func(context.Context) (registry.Registry, error)) broker.Openers { return openers }
+		}, args...)
 	}
-	hear := func(want string) {
-		t.Helper()
-		select {
-		case got := <-heard:
-			if got != want {
-				t.Errorf("heard %q, want %q", got, want)
-			}
-		case <-time.After(patience):
-			t.Fatalf("waited in vain for %q", want)
-		}
-	}
-	stop := run()
-	publisher, err := micro.New("publisher", micro.FromEnv(drivers))
-	must(t, err)
-	defer publisher.Close()
-	say := func(text string) {
-		_, err := publisher.Client().Publish(t.Context(), "notes", &note{Text: text})
-		must(t, err)
-	}
-	say("from Go")
-	hear("from Go")
-	if out := command(t, "publish", "notes", "text=typed"); !strings.HasPrefix(out, `published to "notes": 1 message, 16 B`) {
-		t.Errorf("micro publish printed %q", out)
-	}
-	hear("typed")
-	stop()
-	say("while away")
-	stop = run()
-	hear("while away")
-	stop()
+	tryout.Broker{URL: "googlepubsub://test?timeout=2s", Openers: openers, Command: command}.Try(t)
 
 	t.Setenv(googlepubsub.EnvEmulator, testserver.FreeAddr())
 	if out := command(t, "publish", "notes", "text=x"); !strings.Contains(out, "error: broker googlepubsub://test?timeout=2s is not answering: connection refused\n") {
 		t.Errorf("without an emulator micro publish printed %q", out)
 	}
-}
-
-// command runs micro, and gives what it prints.
-func command(t *testing.T, args ...string) string {
-	t.Helper()
-	d := commands.System(args)
-	d.Backends.Brokers = func(func(context.Context) (registry.Registry, error)) broker.Openers { return openers } // the binary has it by a build tag
-	var out bytes.Buffer
-	d.Stdin, d.Stdout, d.Stderr = strings.NewReader(""), &out, &out
-	d.StdinTTY, d.StdoutTTY, d.StderrTTY, d.StdinData, d.Width, d.Now = false, false, false, false, 0, time.Now
-	commands.Main(t.Context(), d)
-	return out.String()
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/brokertest"
 	"github.com/cb02dfca/micro/pkg/broker/nsq"
 	"github.com/cb02dfca/micro/pkg/status"
 )
@@ -35,12 +36,12 @@ func TestSecret(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
+			said := &brokertest.Journal{}
 			o := quick(d.addr)
-			o.Secret, o.Logger = tt.secret, said.logger()
+			o.Secret, o.Logger = tt.secret, said.Logger()
 			b := open(t, o)
-			in := &inbox{}
-			_, subscribed := b.Subscribe(t.Context(), "private", in.handle)
+			in := &brokertest.Inbox{}
+			_, subscribed := b.Subscribe(t.Context(), "private", in.Handle)
 			_, published := b.Publish(t.Context(), &broker.Message{Topic: "private", Body: []byte("x")})
 			for what, err := range map[string]error{"Subscribe": subscribed, "Publish": published} {
 				if tt.code == 0 && err != nil {
@@ -54,9 +55,9 @@ func TestSecret(t *testing.T) {
 				}
 			}
 			if tt.code == 0 {
-				in.wait(t, 1)
+				in.Wait(t, 1)
 			}
-			if said.has(secret) {
+			if said.Has(secret) {
 				t.Errorf("the logger was told the secret:\n%s", said)
 			}
 		})
@@ -91,10 +92,10 @@ func TestTLS(t *testing.T) {
 			_, err = b.Publish(t.Context(), &broker.Message{Topic: "a"})
 			if tt.err == "" {
 				must(t, err)
-				in := &inbox{}
-				subscribe(t, b, "b", in.handle)
-				publish(t, b, "b", "x")
-				in.wait(t, 1)
+				in := &brokertest.Inbox{}
+				brokertest.Subscribe(t, b, "b", in.Handle)
+				brokertest.Publish(t, b, "b", "x")
+				in.Wait(t, 1)
 				return
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
@@ -158,5 +159,5 @@ func TestOpen(t *testing.T) { // not parallel: it sets the environment
 	b, err := openers.Open(context.Background(), "nsq://"+d.addr)
 	must(t, err)
 	defer b.Close()
-	publish(t, b, "a", "with the environment's secret")
+	brokertest.Publish(t, b, "a", "with the environment's secret")
 }

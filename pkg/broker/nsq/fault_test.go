@@ -19,6 +19,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/brokertest"
 	"github.com/cb02dfca/micro/pkg/broker/nsq"
 )
 
@@ -29,16 +30,16 @@ const theirs = `{"Header":{"Content-Type":"application/json","Micro-Id":"abc","M
 func TestGoMicro(t *testing.T) {
 	t.Parallel()
 	d := startNSQD(t, config{})
-	b, in := open(t, quick(d.addr)), &inbox{}
-	subscribe(t, b, "gm.out", in.handle)
+	b, in := open(t, quick(d.addr)), &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "gm.out", in.Handle)
 	quiet := log.New(io.Discard, "", 0)
 	producer, err := gonsq.NewProducer(d.addr, gonsq.NewConfig())
 	must(t, err)
 	defer producer.Stop()
 	producer.SetLogger(quiet, gonsq.LogLevelError)
 	must(t, producer.Publish("gm.out", []byte(theirs)))
-	in.wait(t, 1)
-	m := in.all()[0]
+	in.Wait(t, 1)
+	m := in.All()[0]
 	if m.ID != "abc" || m.Topic != "gm.out" || string(m.Body) != `{"a":1}` || m.Header.Len() != 2 || m.Header.Get("trace") != "x" || m.Header.Get("content-type") != "application/json" {
 		t.Errorf("got %+v", m)
 	}
@@ -48,7 +49,7 @@ func TestGoMicro(t *testing.T) {
 	bodies := make(chan []byte, 10)
 	consumer.AddHandler(gonsq.HandlerFunc(func(m *gonsq.Message) error { bodies <- m.Body; return nil }))
 	must(t, consumer.ConnectToNSQD(d.addr))
-	id := publish(t, b, "gm.in", "hello").ID
+	id := brokertest.Publish(t, b, "gm.in", "hello").ID
 	var got struct {
 		Header map[string]string
 		Body   []byte
@@ -69,19 +70,19 @@ func TestNames(t *testing.T) {
 	long := strings.Repeat("x", 120)
 	topics := []string{"a.b", "a/b", "a_2Fb", "a_5F2Fb", "a_/b", "a_7E", "A/B", long + "/1", long + "/2"}
 	queues := []string{"q", "q/r", "q_2Fr", long}
-	var all []*inbox
+	var all []*brokertest.Inbox
 	for _, topic := range topics {
 		for _, queue := range queues {
-			in := &inbox{}
-			subscribe(t, b, topic, in.handle, broker.Queue(queue))
+			in := &brokertest.Inbox{}
+			brokertest.Subscribe(t, b, topic, in.Handle, broker.Queue(queue))
 			all = append(all, in)
 		}
 	}
 	for i, topic := range topics {
-		publish(t, b, topic, fmt.Sprint(i))
+		brokertest.Publish(t, b, topic, fmt.Sprint(i))
 	}
 	for i, in := range all {
-		if got := in.wait(t, 1); len(got) != 1 || got[0] != fmt.Sprint(i/len(queues)) {
+		if got := in.Wait(t, 1); len(got) != 1 || got[0] != fmt.Sprint(i/len(queues)) {
 			t.Errorf("the subscriber of %s got %q, want %d", topics[i/len(queues)], got, i/len(queues))
 		}
 	}
@@ -95,35 +96,35 @@ func TestSeveral(t *testing.T) {
 	t.Parallel()
 	first, second := startNSQD(t, config{}), startNSQD(t, config{})
 	o := quick(first.addr, second.addr)
-	b, in := open(t, o), &inbox{}
-	subscribe(t, b, "several", in.handle, broker.Queue("q"))
-	publish(t, b, "several", "0")
-	in.wait(t, 1)
+	b, in := open(t, o), &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "several", in.Handle, broker.Queue("q"))
+	brokertest.Publish(t, b, "several", "0")
+	in.Wait(t, 1)
 	published, other := first, second
 	if first.heard("PUB") == 0 {
 		published, other = second, first
 	}
 	published.configure(func(c *config) { c.refuse = "E_PUB_FAILED PUB failed exiting" })
-	publish(t, b, "several", "1")
+	brokertest.Publish(t, b, "several", "1")
 	published.configure(func(c *config) { c.refuse = "" })
 	published.kill()
-	publish(t, b, "several", "2", "3")
-	in.wait(t, 4)
+	brokertest.Publish(t, b, "several", "2", "3")
+	in.Wait(t, 4)
 	other.kill()
-	until(t, "Publish names both", func() bool { // the first may go to a connection that is breaking
+	brokertest.Until(t, "Publish names both", func() bool { // the first may go to a connection that is breaking
 		_, err := b.Publish(t.Context(), &broker.Message{Topic: "several"})
 		if !errors.Is(err, broker.ErrUnavailable) {
 			t.Fatalf("without an nsqd Publish gave %v", err)
 		}
 		return strings.Contains(err.Error(), first.addr+" is not answering") && strings.Contains(err.Error(), second.addr+" is not answering")
 	})
-	if _, err := b.Subscribe(t.Context(), "several", in.handle); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), first.addr) {
+	if _, err := b.Subscribe(t.Context(), "several", in.Handle); !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), first.addr) {
 		t.Errorf("without an nsqd Subscribe gave %v", err)
 	}
 	published.start(t)
-	until(t, "the subscription stands again", func() bool {
-		publish(t, b, "several", "4")
-		return slices.Contains(in.wait(t, 0), "4")
+	brokertest.Until(t, "the subscription stands again", func() bool {
+		brokertest.Publish(t, b, "several", "4")
+		return slices.Contains(in.Wait(t, 0), "4")
 	})
 }
 
@@ -133,20 +134,20 @@ func TestUnconfirmed(t *testing.T) {
 	first, second := startNSQD(t, config{silent: true}), startNSQD(t, config{silent: true})
 	o := quick(first.addr, second.addr)
 	o.Timeout = 300 * time.Millisecond
-	b, in := open(t, o), &inbox{}
+	b, in := open(t, o), &brokertest.Inbox{}
 	later := quick(first.addr, second.addr)
-	subscribe(t, open(t, later), "silent", in.handle, broker.Queue("q"))
+	brokertest.Subscribe(t, open(t, later), "silent", in.Handle, broker.Queue("q"))
 	_, err := b.Publish(t.Context(), &broker.Message{Topic: "silent", Body: []byte("x")})
 	if !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "has not confirmed, and may have it: no answer in time") {
 		t.Errorf("Publish gave %v", err)
 	}
-	in.wait(t, 1)
+	in.Wait(t, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := b.Publish(ctx, &broker.Message{Topic: "silent", Body: []byte("y")}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a context that ends Publish gave %v", err)
 	}
-	in.wait(t, 2)
+	in.Wait(t, 2)
 	if n := first.heard("PUB") + second.heard("PUB"); n != 2 {
 		t.Errorf("nsqd's were sent %d messages, want 2", n)
 	}
@@ -161,7 +162,7 @@ func TestTooLarge(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 50 {
-				publish(t, b, "large", "small")
+				brokertest.Publish(t, b, "large", "small")
 			}
 		})
 	}
@@ -174,9 +175,9 @@ func TestTooLarge(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	in := &inbox{}
-	subscribe(t, b, "large", in.handle, broker.Queue("q"))
-	if got := in.wait(t, 400); len(got) != 400 {
+	in := &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "large", in.Handle, broker.Queue("q"))
+	if got := in.Wait(t, 400); len(got) != 400 {
 		t.Errorf("%d messages came, want 400: none is lost, and none is sent twice", len(got))
 	}
 }
@@ -188,16 +189,16 @@ func TestLongHandler(t *testing.T) {
 	b := open(t, quick(d.addr))
 	var runs atomic.Int64
 	done := make(chan struct{})
-	subscribe(t, b, "long", func(context.Context, *broker.Message) error {
+	brokertest.Subscribe(t, b, "long", func(context.Context, *broker.Message) error {
 		if runs.Add(1) == 1 {
-			until(t, "the message is touched", func() bool { return d.heard("TOUCH") >= 6 })
+			brokertest.Until(t, "the message is touched", func() bool { return d.heard("TOUCH") >= 6 })
 			close(done)
 		}
 		return nil
 	}, broker.Queue("q"))
-	publish(t, b, "long", "x")
+	brokertest.Publish(t, b, "long", "x")
 	<-done
-	until(t, "it is finished", func() bool { return d.heard("FIN") > 0 })
+	brokertest.Until(t, "it is finished", func() bool { return d.heard("FIN") > 0 })
 	if n := runs.Load(); n != 1 {
 		t.Errorf("the message came %d times", n)
 	}
@@ -209,18 +210,18 @@ func TestSubscriberDies(t *testing.T) {
 	d := startNSQD(t, config{timeout: 300 * time.Millisecond})
 	relay := testserver.NewRelay(t, d.addr)
 	entered, release := make(chan struct{}, 10), make(chan struct{})
-	subscribe(t, open(t, quick(relay.Addr)), "dies", func(context.Context, *broker.Message) error {
+	brokertest.Subscribe(t, open(t, quick(relay.Addr)), "dies", func(context.Context, *broker.Message) error {
 		entered <- struct{}{}
 		<-release
 		return nil
 	}, broker.Queue("q"))
 	b := open(t, quick(d.addr))
-	publish(t, b, "dies", "x")
+	brokertest.Publish(t, b, "dies", "x")
 	<-entered
 	relay.Kill()
-	in := &inbox{}
-	subscribe(t, b, "dies", in.handle, broker.Queue("q"))
-	if got := in.wait(t, 1); got[0] != "x" {
+	in := &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "dies", in.Handle, broker.Queue("q"))
+	if got := in.Wait(t, 1); got[0] != "x" {
 		t.Errorf("got %q", got)
 	}
 	close(release)
@@ -230,26 +231,26 @@ func TestSubscriberDies(t *testing.T) {
 func TestHandledMeanwhile(t *testing.T) {
 	t.Parallel()
 	d := startNSQD(t, config{})
-	said := &journal{}
+	said := &brokertest.Journal{}
 	o := quick(d.addr)
-	o.Logger = said.logger()
-	b, in := open(t, o), &inbox{}
+	o.Logger = said.Logger()
+	b, in := open(t, o), &brokertest.Inbox{}
 	entered, release := make(chan struct{}, 10), make(chan struct{})
-	subscribe(t, b, "meanwhile", func(ctx context.Context, m *broker.Message) error {
+	brokertest.Subscribe(t, b, "meanwhile", func(ctx context.Context, m *broker.Message) error {
 		entered <- struct{}{}
 		<-release
-		return in.handle(ctx, m)
+		return in.Handle(ctx, m)
 	}, broker.Queue("q"))
-	publish(t, b, "meanwhile", "first")
+	brokertest.Publish(t, b, "meanwhile", "first")
 	<-entered
 	d.kill()
-	until(t, "the subscription notices", func() bool { return said.has("the connection to nsqd is lost") })
+	brokertest.Until(t, "the subscription notices", func() bool { return said.Has("the connection to nsqd is lost") })
 	close(release)
-	in.wait(t, 1)
+	in.Wait(t, 1)
 	d.start(t)
-	until(t, "the message is finished", func() bool { return d.heard("FIN") > 0 })
-	publish(t, b, "meanwhile", "second")
-	if got := in.wait(t, 2); !slices.Equal(got, []string{"first", "second"}) {
+	brokertest.Until(t, "the message is finished", func() bool { return d.heard("FIN") > 0 })
+	brokertest.Publish(t, b, "meanwhile", "second")
+	if got := in.Wait(t, 2); !slices.Equal(got, []string{"first", "second"}) {
 		t.Errorf("got %q", got)
 	}
 }
@@ -257,20 +258,20 @@ func TestHandledMeanwhile(t *testing.T) {
 // What is no envelope, and what its handler's process died of, are dead letters.
 func TestDead(t *testing.T) {
 	t.Parallel()
-	said := &journal{}
+	said := &brokertest.Journal{}
 	d := startNSQD(t, config{timeout: 50 * time.Millisecond})
 	o := quick(d.addr)
-	o.Logger = said.logger()
-	b, in, dead := open(t, o), &inbox{}, &inbox{}
-	subscribe(t, b, "poison.dead", dead.handle)
+	o.Logger = said.Logger()
+	b, in, dead := open(t, o), &brokertest.Inbox{}, &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "poison.dead", dead.Handle)
 	producer, err := gonsq.NewProducer(d.addr, gonsq.NewConfig())
 	must(t, err)
 	defer producer.Stop()
 	producer.SetLogger(log.New(io.Discard, "", 0), gonsq.LogLevelError)
 	must(t, producer.Publish("poison", []byte("no envelope")))
-	subscribe(t, b, "poison", in.handle, broker.Queue("q"))
-	dead.wait(t, 1)
-	m := dead.all()[0]
+	brokertest.Subscribe(t, b, "poison", in.Handle, broker.Queue("q"))
+	dead.Wait(t, 1)
+	m := dead.All()[0]
 	if string(m.Body) != "no envelope" || m.Header.Get(broker.DeadQueueKey) != "q" || !strings.Contains(m.Header.Get(broker.DeadReasonKey), "it is no envelope") {
 		t.Errorf("the dead letter is %+v", m)
 	}
@@ -286,18 +287,18 @@ func TestDead(t *testing.T) {
 		_, err = cmd.WriteTo(silent)
 		must(t, err)
 	}
-	publish(t, b, "killer", "x")
-	until(t, "its tries are used up", func() bool { return d.attempts("killer", "q") >= 4 })
+	brokertest.Publish(t, b, "killer", "x")
+	brokertest.Until(t, "its tries are used up", func() bool { return d.attempts("killer", "q") >= 4 })
 	must(t, silent.Close())
-	subscribe(t, b, "killer.dead", dead.handle)
-	subscribe(t, b, "killer", in.handle, broker.Queue("q"))
-	dead.wait(t, 2)
-	m = dead.all()[1]
+	brokertest.Subscribe(t, b, "killer.dead", dead.Handle)
+	brokertest.Subscribe(t, b, "killer", in.Handle, broker.Queue("q"))
+	dead.Wait(t, 2)
+	m = dead.All()[1]
 	if string(m.Body) != "x" || m.Header.Get(broker.DeadTriesKey) != "4" || !strings.Contains(m.Header.Get(broker.DeadReasonKey), "went away, or did not answer") {
 		t.Errorf("the dead letter is %+v", m)
 	}
-	if len(in.all()) != 0 {
-		t.Errorf("the handler got %q", in.wait(t, 0))
+	if len(in.All()) != 0 {
+		t.Errorf("the handler got %q", in.Wait(t, 0))
 	}
 }
 
@@ -305,16 +306,16 @@ func TestDead(t *testing.T) {
 func TestHeartbeats(t *testing.T) {
 	t.Parallel()
 	d := startNSQD(t, config{heartbeat: 10 * time.Millisecond})
-	said := &journal{}
+	said := &brokertest.Journal{}
 	o := quick(d.addr)
-	o.Logger = said.logger()
-	b, in := open(t, o), &inbox{}
-	subscribe(t, b, "quiet", in.handle)
-	publish(t, b, "quiet", "x")
-	until(t, "heartbeats are answered", func() bool { return d.heard("NOP") > 20 })
-	publish(t, b, "quiet", "y")
-	in.wait(t, 2)
-	if said.has("lost") {
+	o.Logger = said.Logger()
+	b, in := open(t, o), &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "quiet", in.Handle)
+	brokertest.Publish(t, b, "quiet", "x")
+	brokertest.Until(t, "heartbeats are answered", func() bool { return d.heard("NOP") > 20 })
+	brokertest.Publish(t, b, "quiet", "y")
+	in.Wait(t, 2)
+	if said.Has("lost") {
 		t.Errorf("a connection was lost:\n%s", said)
 	}
 }
@@ -323,11 +324,11 @@ func TestHeartbeats(t *testing.T) {
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	d := startNSQD(t, config{})
-	b, in := open(t, quick(d.addr)), &inbox{}
+	b, in := open(t, quick(d.addr)), &brokertest.Inbox{}
 	hang := make(chan struct{})
 	defer close(hang)
 	var once sync.Once
-	subscribe(t, b, "bounds", func(ctx context.Context, m *broker.Message) error {
+	brokertest.Subscribe(t, b, "bounds", func(ctx context.Context, m *broker.Message) error {
 		first := false
 		once.Do(func() { first = true })
 		if first {
@@ -336,12 +337,12 @@ func TestBounds(t *testing.T) {
 		if n := d.flying("bounds", "q"); n > 3 {
 			t.Errorf("%d messages are under way, want 3 at most", n)
 		}
-		return in.handle(ctx, m)
+		return in.Handle(ctx, m)
 	}, broker.Queue("q"), broker.Concurrency(3), broker.Timeout(100*time.Millisecond))
 	for i := range 100 {
-		publish(t, b, "bounds", fmt.Sprint(i))
+		brokertest.Publish(t, b, "bounds", fmt.Sprint(i))
 	}
-	in.wait(t, 100) // the one that hangs comes again
+	in.Wait(t, 100) // the one that hangs comes again
 	if n := d.flying("bounds", "q"); n > 1 {
 		t.Errorf("%d messages are under way", n)
 	}
@@ -353,21 +354,21 @@ func TestLookupAlone(t *testing.T) {
 	first, second := startNSQD(t, config{}), startNSQD(t, config{})
 	addr := lookupd(t, first, second)
 	o := nsq.Options{Lookupd: []string{addr, testserver.FreeAddr()}, LookupInterval: 30 * time.Millisecond, RetryWait: time.Millisecond}
-	b, before, after := open(t, o), &inbox{}, &inbox{}
-	subscribe(t, b, "found", before.handle, broker.Queue("q"))
-	publish(t, b, "found", "x")
-	before.wait(t, 1)
-	subscribe(t, b, "found", after.handle)
-	publish(t, b, "found", "y")
-	if got := after.wait(t, 1); got[0] != "y" {
+	b, before, after := open(t, o), &brokertest.Inbox{}, &brokertest.Inbox{}
+	brokertest.Subscribe(t, b, "found", before.Handle, broker.Queue("q"))
+	brokertest.Publish(t, b, "found", "x")
+	before.Wait(t, 1)
+	brokertest.Subscribe(t, b, "found", after.Handle)
+	brokertest.Publish(t, b, "found", "y")
+	if got := after.Wait(t, 1); got[0] != "y" {
 		t.Errorf("got %q", got)
 	}
-	before.wait(t, 2)
+	before.Wait(t, 2)
 
 	o.Lookupd = o.Lookupd[1:]
 	b = open(t, o)
 	_, published := b.Publish(t.Context(), &broker.Message{Topic: "found"})
-	_, subscribed := b.Subscribe(t.Context(), "found", before.handle)
+	_, subscribed := b.Subscribe(t.Context(), "found", before.Handle)
 	for _, err := range []error{published, subscribed} {
 		if !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), "lookupd "+o.Lookupd[0]+" is not answering: connection refused") {
 			t.Errorf("without a lookupd: %v", err)
@@ -386,20 +387,20 @@ func TestBacklog(t *testing.T) {
 		d := startNSQD(t, config{clock: ahead})
 		b := open(t, quick(d.addr))
 		for range 20 {
-			publish(t, b, "alone", "before")
-			publish(t, b, "queue", "before")
+			brokertest.Publish(t, b, "alone", "before")
+			brokertest.Publish(t, b, "queue", "before")
 		}
-		alone, queue := &inbox{}, &inbox{}
-		subscribe(t, b, "alone", alone.handle)
-		publish(t, b, "alone", "after")
-		if got := alone.wait(t, 1); got[0] != "after" {
+		alone, queue := &brokertest.Inbox{}, &brokertest.Inbox{}
+		brokertest.Subscribe(t, b, "alone", alone.Handle)
+		brokertest.Publish(t, b, "alone", "after")
+		if got := alone.Wait(t, 1); got[0] != "after" {
 			t.Errorf("with a clock %v ahead %q came first", ahead, got[0])
 		}
-		subscribe(t, b, "queue", queue.handle, broker.Queue("q"))
-		publish(t, b, "queue", "after")
-		queue.wait(t, 21)
+		brokertest.Subscribe(t, b, "queue", queue.Handle, broker.Queue("q"))
+		brokertest.Publish(t, b, "queue", "after")
+		queue.Wait(t, 21)
 		if names := d.names(); slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "micro.clock") }) {
-			until(t, "the clock's topic goes", func() bool {
+			brokertest.Until(t, "the clock's topic goes", func() bool {
 				return !slices.ContainsFunc(d.names(), func(n string) bool { return strings.HasPrefix(n, "micro.clock") })
 			})
 		}
@@ -410,34 +411,34 @@ func TestBacklog(t *testing.T) {
 func TestBreaks(t *testing.T) {
 	t.Parallel()
 	d := startNSQD(t, config{})
-	b, in := open(t, quick(d.addr)), &inbox{}
-	sub := subscribe(t, b, "breaks", in.handle)
+	b, in := open(t, quick(d.addr)), &brokertest.Inbox{}
+	sub := brokertest.Subscribe(t, b, "breaks", in.Handle)
 	for i := range 5 {
 		d.breakOff()
-		until(t, "a message comes", func() bool {
+		brokertest.Until(t, "a message comes", func() bool {
 			_, _ = b.Publish(t.Context(), &broker.Message{Topic: "breaks", Body: fmt.Append(nil, i)})
 			time.Sleep(time.Millisecond)
-			return slices.Contains(in.wait(t, 0), fmt.Sprint(i))
+			return slices.Contains(in.Wait(t, 0), fmt.Sprint(i))
 		})
 	}
 	must(t, sub.Close())
-	until(t, "NSQ has the topic alone", func() bool { return len(d.names()) == 1 })
+	brokertest.Until(t, "NSQ has the topic alone", func() bool { return len(d.names()) == 1 })
 }
 
 // A dead letter that cannot be published is not lost: its message comes again.
 func TestDeadLetterFails(t *testing.T) {
 	t.Parallel()
-	said := &journal{}
+	said := &brokertest.Journal{}
 	d := startNSQD(t, config{})
 	o := quick(d.addr)
-	o.Tries, o.Logger = 1, said.logger()
+	o.Tries, o.Logger = 1, said.Logger()
 	b := open(t, o)
-	subscribe(t, b, "stuck", func(context.Context, *broker.Message) error { return errors.New("no") }, broker.Queue("q"))
-	publish(t, b, "other", "x") // the connection stands
+	brokertest.Subscribe(t, b, "stuck", func(context.Context, *broker.Message) error { return errors.New("no") }, broker.Queue("q"))
+	brokertest.Publish(t, b, "other", "x") // the connection stands
 	d.configure(func(c *config) { c.maxMessage = 230 })
-	publish(t, b, "stuck", strings.Repeat("x", 50))
-	until(t, "the message is put back", func() bool { return d.heard("REQ") > 0 })
-	if !said.has("a dead letter cannot be published, and its message comes again") || !said.has("message too big") {
+	brokertest.Publish(t, b, "stuck", strings.Repeat("x", 50))
+	brokertest.Until(t, "the message is put back", func() bool { return d.heard("REQ") > 0 })
+	if !said.Has("a dead letter cannot be published, and its message comes again") || !said.Has("message too big") {
 		t.Errorf("the logger was told:\n%s", said)
 	}
 }

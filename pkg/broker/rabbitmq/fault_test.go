@@ -1,11 +1,9 @@
 package rabbitmq_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,28 +14,9 @@ import (
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/brokertest"
 	"github.com/cb02dfca/micro/pkg/broker/rabbitmq"
 )
-
-// journal is a logger that keeps what it is told.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
 // inbox counts what comes, by body.
 type inbox struct {
@@ -158,9 +137,9 @@ func TestRestartMidConfirm(t *testing.T) {
 func TestConnectionBreaks(t *testing.T) {
 	t.Parallel()
 	o := own(t, servers.Addr(t))
-	way, said := testserver.NewRelay(t, o.Addrs[0]), &journal{}
+	way, said := testserver.NewRelay(t, o.Addrs[0]), &brokertest.Journal{}
 	publisher := open(t, o)
-	o.Addrs, o.Logger = []string{way.Addr}, said.logger()
+	o.Addrs, o.Logger = []string{way.Addr}, said.Logger()
 	b := open(t, o)
 	named, alone := newInbox(), newInbox()
 	_, err := b.Subscribe(t.Context(), "t", named.handle, broker.Queue("q"))
@@ -265,8 +244,8 @@ func TestDeadLettersAreKept(t *testing.T) {
 	o := own(t, servers.Addr(t))
 	o.Tries = 2
 	b, in := open(t, o), newInbox()
-	said := &journal{}
-	o.Logger = said.logger()
+	said := &brokertest.Journal{}
+	o.Logger = said.Logger()
 	bad, err := open(t, o).Subscribe(t.Context(), "orders", func(ctx context.Context, m *broker.Message) error {
 		_ = in.handle(ctx, &broker.Message{ID: m.ID, Body: []byte(string(m.Body))})
 		clear(m.Body) // it is the handler's own

@@ -7,6 +7,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/brokertest"
 	"github.com/cb02dfca/micro/pkg/metadata"
 )
 
@@ -25,8 +26,8 @@ func raw(t testing.TB, addr string) *amqp.Channel {
 func TestLayout(t *testing.T) {
 	t.Parallel()
 	o := own(t, servers.Addr(t))
-	said := &journal{}
-	o.Logger = said.logger()
+	said := &brokertest.Journal{}
+	o.Logger = said.Logger()
 	ch := raw(t, o.Addrs[0])
 	must(t, ch.ExchangeDeclare(o.Exchange, "topic", false, false, false, false, nil))
 	_, err := ch.QueueDeclare(o.Exchange+".peer", false, true, false, false, nil)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/broker"
+	"github.com/cb02dfca/micro/pkg/broker/brokertest"
 	"github.com/cb02dfca/micro/pkg/broker/rabbitmq"
 	"github.com/cb02dfca/micro/pkg/status"
 )
@@ -53,8 +54,8 @@ func TestLogin(t *testing.T) { // not parallel: a part of it sets the environmen
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			said := &journal{}
-			b := open(t, rabbitmq.Options{Addrs: []string{s.Addr}, VHost: tt.vhost, Username: tt.user, Password: tt.password, Logger: said.logger()})
+			said := &brokertest.Journal{}
+			b := open(t, rabbitmq.Options{Addrs: []string{s.Addr}, VHost: tt.vhost, Username: tt.user, Password: tt.password, Logger: said.Logger()})
 			in := newInbox()
 			_, subscribing := b.Subscribe(t.Context(), "t", in.handle, broker.Queue(strings.ReplaceAll(tt.name, " ", "-")))
 			_, publishing := b.Publish(t.Context(), &broker.Message{Topic: "t"})

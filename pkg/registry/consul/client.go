@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -28,6 +27,8 @@ const (
 	policyHeader   = "X-Consul-Default-Acl-Policy"
 	hashHeader     = "X-Consul-Contenthash"
 
+	connectTime = 3 * time.Second
+
 	// waitTime is how long Consul is asked to wait for a change. It adds a sixteenth.
 	waitTime  = time.Minute
 	maxAnswer = 64 << 20 // bytes
@@ -35,10 +36,9 @@ const (
 )
 
 func newClient(config *tls.Config) *http.Client {
-	dialer := &net.Dialer{Timeout: 3 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:            dialer.DialContext,
+			DialContext:            remote.Dialer(connectTime).DialContext,
 			TLSClientConfig:        config,
 			ForceAttemptHTTP2:      true,
 			TLSHandshakeTimeout:    5 * time.Second,
@@ -240,6 +240,7 @@ func (r *Registry) unavailable(cause error) error {
 	r.away = true
 	r.mu.Unlock()
 	if first {
+		r.client.CloseIdleConnections() // they may be as dead, and the next request would wait on one
 		r.o.Logger.Warn("consul is away", "consul", r.host, "error", err)
 	}
 	return err

@@ -1,7 +1,6 @@
 package consul_test
 
 import (
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -14,10 +13,13 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 )
 
+// childTTL is how long the check of another process's node lasts.
+const childTTL = 2 * time.Second
+
 func TestMain(m *testing.M) {
-	if os.Getenv(childRole) != "" {
-		os.Exit(childMain())
-	}
+	registrytest.Child(func(args []string) (registry.Registry, error) {
+		return consul.New(consul.Options{Address: args[0], TTL: childTTL})
+	})
 	goleak.VerifyTestMain(stopping{m})
 }
 

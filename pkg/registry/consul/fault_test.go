@@ -1,13 +1,11 @@
 package consul_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +22,7 @@ func TestKilledProcess(t *testing.T) {
 	r := open(t, consul.Options{Address: addr})
 	sets := registrytest.Follow(t, r, "greeter")
 	all := registrytest.Follow(t, r, "")
-	kill := spawn(t, addr, "mortal")
+	kill := registrytest.Spawn(t, node("mortal"), addr)
 	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	registrytest.Expect(t, all, "the node of the process", registrytest.IDs("mortal"))
 	kill()
@@ -148,77 +146,6 @@ func TestTakenIDs(t *testing.T) {
 	registrytest.Expect(t, registrytest.Follow(t, other, "greeter"), "what passes", registrytest.IDs("b", "c"))
 }
 
-// The id of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
-func TestLostToAnother(t *testing.T) {
-	t.Parallel()
-	addr := addrOf(t)
-	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
-	r := open(t, consul.Options{Address: way.Addr, TTL: time.Second, Logger: said.Logger()})
-	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	way.Kill()
-	heir := open(t, consul.Options{Address: addr})
-	theirs := node("a")
-	theirs.Address = "127.0.0.1:4712"
-	if err := heir.Register(t.Context(), theirs, time.Minute); !errors.Is(err, registry.ErrConflict) {
-		t.Errorf("Register of an id whose check passes gave %v, want ErrConflict", err)
-	}
-	registrytest.Eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
-	way.Revive()
-	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
-	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
-		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
-	}
-	must(t, r.Close())
-	if nodes, err := heir.Get(t.Context(), "greeter"); err != nil || len(nodes) != 1 || !nodes[0].Equal(theirs) {
-		t.Errorf("Get gave %+v, %v", nodes, err)
-	}
-}
-
-// A Consul that is not there yet is told of with its address and the reason, and is found when it comes.
-func TestAwayAtStart(t *testing.T) {
-	t.Parallel()
-	s := unstarted(t)
-	said := &registrytest.Journal{}
-	r := open(t, consul.Options{Address: s.Addr, Logger: said.Logger()})
-	sets := registrytest.Follow(t, r, "greeter")
-	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
-	for what, err := range map[string]error{
-		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
-		"Deregister": r.Deregister(t.Context(), node("a")), "List": second(r.List(t.Context())),
-		"Watch":        registrytest.Expect(t, sets, "an error", failed).Err,
-		"Watch of all": registrytest.Expect(t, registrytest.Follow(t, r, ""), "an error", failed).Err,
-	} {
-		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
-			t.Errorf("%s gave %v, want %s", what, err, want)
-		}
-	}
-	s.MustStart(t)
-	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
-	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	if log := said.String(); strings.Count(log, "consul is away") != 1 || strings.Count(log, "consul is back") != 1 {
-		t.Errorf("the logger was told\n%s", log)
-	}
-}
-
-// Close while Consul is away says so, and does not wait for it.
-func TestCloseWhileAway(t *testing.T) {
-	t.Parallel()
-	way := testserver.NewRelay(t, addrOf(t))
-	r := open(t, consul.Options{Address: way.Addr})
-	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := registrytest.Follow(t, r, "greeter")
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	way.Kill()
-	begun := time.Now()
-	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
-		t.Errorf("Close gave %v", err)
-	}
-	if took := time.Since(begun); took > wait {
-		t.Errorf("Close took %v", took)
-	}
-}
-
 // A connection that breaks, and is there again at once, is nothing that a watch tells of.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
@@ -241,24 +168,6 @@ func TestWatchResumes(t *testing.T) {
 			seen = len(got.Nodes) == 1 && got.Nodes[0].Equal(n)
 		}
 	}
-}
-
-// A server that accepts connections and says nothing does not hold up a caller for ever.
-func TestSilentServer(t *testing.T) {
-	t.Parallel()
-	way := testserver.NewRelay(t, addrOf(t))
-	way.Hold()
-	r := open(t, consul.Options{Address: way.Addr, Timeout: 300 * time.Millisecond})
-	if _, err := r.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Get gave %v, want ErrUnavailable and DeadlineExceeded", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.Register(ctx, node("a"), 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("Register gave %v, want Canceled", err)
-	}
-	way.Release()
-	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
 }
 
 // Names and addresses that are odd, and what is none at all.
@@ -310,4 +219,16 @@ func TestOddNames(t *testing.T) {
 	if nodes, err := r.Get(t.Context(), "greeter"); err != nil || len(nodes) != len(want) {
 		t.Errorf("Get gave %d nodes, %v", len(nodes), err)
 	}
+}
+
+// What holds of each backend whose server is away.
+func TestRemote(t *testing.T) {
+	registrytest.RunRemote(t, registrytest.Remote{
+		Name:      "consul",
+		Shared:    func(t *testing.T) (addr, prefix string) { return addrOf(t), "" },
+		Unstarted: func(t *testing.T) *testserver.Server { return unstarted(t) },
+		Open: func(t *testing.T, w registrytest.Way) registry.Registry {
+			return open(t, consul.Options{Address: w.Addrs[0], Timeout: w.Timeout, TTL: w.TTL, Logger: w.Logger})
+		},
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
+	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 	"github.com/cb02dfca/micro/pkg/registry/internal/retry"
 )
 
@@ -109,9 +110,10 @@ func (w *watch) one(ctx context.Context) error {
 	}
 }
 
-// broken gives the error of a reading, as one does: where Consul was to wait for a change there is none.
+// broken gives the error of a reading, as one does: where Consul was to wait for a change there is none, unless the next connection
+// was tried in vain already.
 func broken(err error, q query) error {
-	if q.index > 0 && errors.Is(err, registry.ErrUnavailable) {
+	if q.index > 0 && errors.Is(err, registry.ErrUnavailable) && !remote.Unreached(err) {
 		return nil
 	}
 	return err

@@ -2,7 +2,6 @@ package dns_test
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,9 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childRole) != "" {
-		os.Exit(childMain())
-	}
+	registrytest.Child(func(args []string) (registry.Registry, error) {
+		return dns.New(dns.Options{Servers: args[:1], Zone: args[1], Key: key, TTL: 3 * time.Second})
+	})
 	goleak.VerifyTestMain(stopping{m})
 }
 

@@ -54,7 +54,7 @@ func TestKilledProcess(t *testing.T) {
 	addr, domain := shared.Addr(t), domain()
 	r := open(t, dns.Options{Servers: []string{addr}, Zone: domain, Key: key, TTL: 2 * time.Second})
 	sets := registrytest.Follow(t, r, "greeter")
-	kill := spawn(t, addr, domain, "mortal")
+	kill := registrytest.Spawn(t, node("mortal"), addr, domain)
 	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	killed := time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -45,6 +47,7 @@ func dial(o Options) (*clientv3.Client, error) {
 				MinConnectTimeout: connectTime,
 			}),
 			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithContextDialer(connect),
 		},
 	}
 	if o.Username == "" {
@@ -55,6 +58,11 @@ func dial(o Options) (*clientv3.Client, error) {
 	client, err := clientv3.New(config)
 	l.client = client // before the first request
 	return client, err
+}
+
+// connect makes a connection that is found dead though nothing is sent: gRPC asks less often for a sign of life.
+func connect(ctx context.Context, address string) (net.Conn, error) {
+	return remote.Dialer(connectTime).DialContext(ctx, "tcp", address)
 }
 
 // failFast makes a request fail when no connection can be made, with the reason, instead of waiting until its time is over.

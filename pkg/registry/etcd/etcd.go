@@ -101,17 +101,8 @@ func (o *Options) complete() error {
 	if o.Prefix = "/" + strings.Trim(o.Prefix, "/") + "/"; o.Prefix == "//" {
 		return errors.New("registry: etcd: the prefix has no name")
 	}
-	if o.CredentialsFile != "" {
-		if o.Username != "" || o.Password != "" {
-			return errors.New("registry: etcd: both a user and a credentials file are given")
-		}
-		var err error
-		if o.Username, o.Password, err = access.ReadLogin(o.CredentialsFile); err != nil {
-			return fmt.Errorf("registry: etcd: %w", err)
-		}
-	}
-	if (o.Username == "") != (o.Password == "") {
-		return errors.New("registry: etcd: a user needs a name and a password")
+	if err := access.CompleteLogin(&o.Username, &o.Password, o.CredentialsFile); err != nil {
+		return fmt.Errorf("registry: etcd: %w", err)
 	}
 	for v, d := range map[*time.Duration]time.Duration{&o.Timeout: 5 * time.Second, &o.TTL: 30 * time.Second} {
 		if *v == 0 {

@@ -2,7 +2,6 @@ package etcd_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,9 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childRole) != "" {
-		os.Exit(childMain())
-	}
+	registrytest.Child(func(args []string) (registry.Registry, error) {
+		return etcd.New(etcd.Options{Endpoints: args[:1], Prefix: args[1], TTL: 2 * time.Second})
+	})
 	goleak.VerifyTestMain(stopping{m})
 }
 

@@ -1,12 +1,10 @@
 package etcd_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +33,7 @@ func TestKilledProcess(t *testing.T) {
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
 	sets := registrytest.Follow(t, r, "greeter")
-	kill := spawn(t, addr, prefix, "mortal")
+	kill := registrytest.Spawn(t, node("mortal"), addr, prefix)
 	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	registrytest.Expect(t, sets, "no node", registrytest.IDs())
@@ -76,32 +74,6 @@ func TestLostLease(t *testing.T) {
 	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 	if rsp, err := etcdClient.TimeToLive(t.Context(), second); err != nil || rsp.TTL > 0 {
 		t.Errorf("the lease of a deregistered node: %+v, %v", rsp, err)
-	}
-}
-
-// The key of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
-func TestLostToAnother(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	etcdClient := raw(t, addr)
-	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
-	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix, Logger: said.Logger()})
-	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	way.Kill()
-	_, err := etcdClient.Revoke(t.Context(), leaseOf(t, etcdClient, prefix, "a"))
-	must(t, err)
-	heir := open(t, etcd.Options{Endpoints: []string{addr}, Prefix: prefix})
-	theirs := node("a")
-	theirs.Address = "127.0.0.1:4712"
-	must(t, heir.Register(t.Context(), theirs, time.Minute))
-	way.Revive()
-	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
-	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
-		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
-	}
-	must(t, r.Close())
-	if nodes, err := heir.Get(t.Context(), "greeter"); err != nil || len(nodes) != 1 || !nodes[0].Equal(theirs) {
-		t.Errorf("Get gave %+v, %v", nodes, err)
 	}
 }
 
@@ -169,51 +141,6 @@ func TestLostData(t *testing.T) {
 	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
 }
 
-// An etcd that is not there yet is told of with its address and the reason, and is found when it comes.
-func TestAwayAtStart(t *testing.T) {
-	t.Parallel()
-	s := unstarted(t)
-	said := &registrytest.Journal{}
-	r := open(t, etcd.Options{Endpoints: []string{s.Addr}, Logger: said.Logger()})
-	sets := registrytest.Follow(t, r, "greeter")
-	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
-	for what, err := range map[string]error{
-		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
-		"Deregister": r.Deregister(t.Context(), node("a")),
-		"Watch":      registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err,
-	} {
-		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
-			t.Errorf("%s gave %v, want %s", what, err, want)
-		}
-	}
-	s.MustStart(t)
-	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
-	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	if log := said.String(); strings.Count(log, "etcd is away") != 1 || strings.Count(log, "etcd is back") != 1 {
-		t.Errorf("the logger was told\n%s", log)
-	}
-}
-
-// Close while etcd is away says so, and does not wait for it.
-func TestCloseWhileAway(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	way := testserver.NewRelay(t, addr)
-	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefix})
-	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := registrytest.Follow(t, r, "greeter")
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	way.Kill()
-	begun := time.Now()
-	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
-		t.Errorf("Close gave %v", err)
-	}
-	if took := time.Since(begun); took > wait {
-		t.Errorf("Close took %v", took)
-	}
-}
-
 // A connection that breaks is nothing that a watch tells of: it goes on where it was. What etcd has compacted in the meantime is listed anew.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
@@ -278,40 +205,6 @@ func TestHeldSinceLongAgo(t *testing.T) {
 	first := leaseOf(t, etcdClient, "/micro/registry/", "a")
 	must(t, second(etcdClient.Revoke(t.Context(), first)))
 	registrytest.Eventually(t, "the node is put again", func() bool { now := leaseOf(t, etcdClient, "/micro/registry/", "a"); return now != 0 && now != first })
-}
-
-// A server that accepts connections and says nothing does not hold up a caller for ever.
-func TestSilentServer(t *testing.T) {
-	t.Parallel()
-	way := testserver.NewRelay(t, shared.Addr(t))
-	way.Hold()
-	r := open(t, etcd.Options{Endpoints: []string{way.Addr}, Prefix: prefixOf(t), Timeout: 300 * time.Millisecond})
-	if _, err := r.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Get gave %v, want ErrUnavailable and DeadlineExceeded", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.Register(ctx, node("a"), 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("Register gave %v, want Canceled", err)
-	}
-	way.Release()
-	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
-}
-
-// Of several members one that is there is enough.
-func TestSeveralMembers(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	first, last := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
-	r := open(t, etcd.Options{Endpoints: []string{first.Addr, testserver.FreeAddr(), last.Addr}, Prefix: prefix})
-	sets := registrytest.Follow(t, r, "greeter")
-	must(t, r.Register(t.Context(), node("a"), 0))
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	first.Kill()
-	changed := node("a")
-	changed.Version = "2"
-	registrytest.Eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
-	registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
 }
 
 // Names that are odd, and what is none at all.
@@ -384,4 +277,17 @@ func cluster(t *testing.T, size int) (members []*testserver.Server, endpoints []
 	starting.Wait()
 	must(t, errors.Join(errs...))
 	return members, endpoints
+}
+
+// What holds of each backend whose server is away.
+func TestRemote(t *testing.T) {
+	registrytest.RunRemote(t, registrytest.Remote{
+		Name:      "etcd",
+		Shared:    func(t *testing.T) (addr, prefix string) { return shared.Addr(t), prefixOf(t) },
+		Unstarted: func(t *testing.T) *testserver.Server { return unstarted(t) },
+		Open: func(t *testing.T, w registrytest.Way) registry.Registry {
+			return open(t, etcd.Options{Endpoints: w.Addrs, Prefix: w.Prefix, Timeout: w.Timeout, TTL: w.TTL, Logger: w.Logger})
+		},
+		Several: true,
+	})
 }

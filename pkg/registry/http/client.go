@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	stdhttp "net/http"
 	"net/url"
 	"os"
@@ -192,10 +191,9 @@ func readToken(name string) (string, error) {
 }
 
 func newClient(secure *tls.Config) *stdhttp.Client {
-	dialer := &net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}
 	return &stdhttp.Client{
 		Transport: &stdhttp.Transport{
-			DialContext:            dialer.DialContext,
+			DialContext:            remote.Dialer(2 * time.Second).DialContext,
 			ForceAttemptHTTP2:      true,
 			TLSClientConfig:        secure.Clone(),
 			TLSHandshakeTimeout:    5 * time.Second,
@@ -379,6 +377,9 @@ func (r *Registry) unavailable(cause error) error {
 	first := !r.away
 	r.away = true
 	r.mu.Unlock()
+	if first && r.owned {
+		r.client.CloseIdleConnections() // they may be as dead, and the next request would wait on one
+	}
 	if first {
 		r.o.Logger.Warn("registry server is away", "server", r.host, "error", err)
 	}

@@ -174,19 +174,19 @@ func TestDomainsAreApart(t *testing.T) {
 func TestProcesses(t *testing.T) {
 	t.Parallel()
 	uri := "mdns://?domain=" + private()
-	watch := start(t, "", role{Do: "watch", URL: uri})
+	watch := start(t, nil, role{Do: "watch", URL: uri})
 	watch.until(0)
 	var serve []*process
 	for i := range 5 {
 		n := at(fmt.Sprintf("127.0.0.1:%d", 8080+i))
 		n.ID = fmt.Sprintf("greeter-%d", i)
-		serve = append(serve, start(t, "", role{Do: "serve", URL: uri, Node: n, Lease: 3 * time.Second}))
+		serve = append(serve, start(t, nil, role{Do: "serve", URL: uri, Node: n, Lease: 3 * time.Second}))
 	}
 	for _, p := range serve {
 		p.line()
 	}
 	watch.until(5)
-	get := start(t, "", role{Do: "get", URL: uri, Get: "greeter"})
+	get := start(t, nil, role{Do: "get", URL: uri, Get: "greeter"})
 	if len(get.nodes()) == 0 {
 		t.Error("get gave no nodes")
 	}

@@ -3,97 +3,45 @@ package mdns_test
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
 
+	"github.com/cb02dfca/micro/internal/netspace"
 	"github.com/cb02dfca/micro/pkg/registry"
 )
 
-// namespace makes a network namespace with loopback up and nothing else.
-func namespace(t *testing.T) string {
+// bridged makes two machines on one link: 10.77.0.1 and 10.77.0.2, interface "lan" in each.
+func bridged(t *testing.T) (a, b *netspace.Machine) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: network namespaces need root, so the network beyond loopback is not tested here")
-	}
-	ns := fmt.Sprintf("mdns%08x", rand.Uint32())
-	ip(t, "netns", "add", ns)
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", ns).Run() })
-	ip(t, "-n", ns, "link", "set", "lo", "up")
-	return ns
+	lan := netspace.NewLAN(t, 2)
+	return lan.Machines[0], lan.Machines[1]
 }
 
-func ip(t *testing.T, args ...string) {
+func must(t *testing.T, err error) {
 	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: ip %s: %v: %s", strings.Join(args, " "), err, out)
-	}
-}
-
-// bridged makes two namespaces on one link: 10.77.0.1 and 10.77.0.2, interface "lan" in each.
-func bridged(t *testing.T) (a, b string) {
-	t.Helper()
-	middle := namespace(t)
-	ip(t, "-n", middle, "link", "add", "name", "bridge0", "type", "bridge")
-	ip(t, "-n", middle, "link", "set", "bridge0", "up")
-	var out []string
-	for i := range 2 {
-		ns := namespace(t)
-		port := fmt.Sprintf("port%d", i)
-		ip(t, "-n", middle, "link", "add", port, "type", "veth", "peer", "name", "lan", "netns", ns)
-		ip(t, "-n", middle, "link", "set", port, "master", "bridge0", "up")
-		ip(t, "-n", ns, "addr", "add", fmt.Sprintf("10.77.0.%d/24", i+1), "dev", "lan")
-		ip(t, "-n", ns, "link", "set", "lan", "up")
-		out = append(out, ns)
-	}
-	return out[0], out[1]
-}
-
-// inside runs f in a namespace, on a thread that is thrown away. Sockets that f opens stay there.
-func inside(t *testing.T, ns string, f func() error) {
-	t.Helper()
-	fd, err := unix.Open(filepath.Join("/var/run/netns", ns), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 }
 
 // eventuallyLists polls by fresh processes until a list has want nodes.
-func eventuallyLists(t *testing.T, ns, url string, want int) []registry.Node {
+func eventuallyLists(t *testing.T, m *netspace.Machine, url string, want int) []registry.Node {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		p := start(t, ns, role{Do: "list", URL: url})
+		p := start(t, m, role{Do: "list", URL: url})
 		nodes := p.nodes()
 		p.stop()
 		if len(nodes) == want {
 			return nodes
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("list in %s gave %v, want %d nodes", ns, nodes, want)
+			t.Fatalf("list gave %v, want %d nodes", nodes, want)
 		}
 	}
 }
@@ -103,16 +51,16 @@ func TestOnlyLoopbackAndNoRoute(t *testing.T) {
 	for _, url := range []string{"mdns://", "mdns://?scope=lan"} {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
-			ns := namespace(t)
-			watch := start(t, ns, role{Do: "watch", URL: url})
+			m := netspace.New(t)
+			watch := start(t, m, role{Do: "watch", URL: url})
 			watch.until(0)
-			serve := start(t, ns, role{Do: "serve", URL: url, Node: at("127.0.0.1:8080")})
+			serve := start(t, m, role{Do: "serve", URL: url, Node: at("127.0.0.1:8080")})
 			serve.line()
 			watch.until(1)
-			if nodes := eventuallyLists(t, ns, url, 1); !nodes[0].Equal(at("127.0.0.1:8080")) {
+			if nodes := eventuallyLists(t, m, url, 1); !nodes[0].Equal(at("127.0.0.1:8080")) {
 				t.Errorf("list gave %+v", nodes)
 			}
-			get := start(t, ns, role{Do: "get", URL: url, Get: "greeter"})
+			get := start(t, m, role{Do: "get", URL: url, Get: "greeter"})
 			get.until(1)
 			serve.stop() // its goodbye
 			watch.until(0)
@@ -170,7 +118,7 @@ func TestHostScopeLeavesNothing(t *testing.T) {
 	var ear *net.UDPConn // hears all multicast of the link, and asks from port 5353
 	var mouth *net.UDPConn
 	group := &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353}
-	inside(t, b, func() (err error) {
+	must(t, b.Do(func() (err error) {
 		lan, err := net.InterfaceByName("lan")
 		if err != nil {
 			return err
@@ -180,11 +128,11 @@ func TestHostScopeLeavesNothing(t *testing.T) {
 		}
 		mouth, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(10, 77, 0, 2)})
 		return err
-	})
+	}))
 	defer ear.Close()
 	defer mouth.Close()
-	ip(t, "-n", b, "route", "add", "224.0.0.0/4", "dev", "lan")
-	ip(t, "-n", a, "route", "add", "default", "dev", "lan") // multicast's usual way out
+	must(t, b.IP("route add 224.0.0.0/4 dev lan"))
+	must(t, a.IP("route add default dev lan")) // multicast's usual way out
 
 	serve := start(t, a, role{Do: "serve", URL: "mdns://", Node: at("127.0.0.1:8080")})
 	serve.line()
@@ -213,11 +161,11 @@ func TestHostScopeLeavesNothing(t *testing.T) {
 
 func TestMulticastImpossible(t *testing.T) {
 	t.Parallel()
-	ns := namespace(t)
-	ip(t, "-n", ns, "link", "set", "lo", "down")
+	m := netspace.New(t)
+	must(t, m.IP("link set lo down"))
 	for _, do := range []role{{Do: "serve", Node: at("127.0.0.1:80")}, {Do: "list"}, {Do: "get", Get: "greeter"}, {Do: "watch"}} {
 		do.URL = "mdns://"
-		p := start(t, ns, do)
+		p := start(t, m, do)
 		for p.lines.Scan() {
 			t.Errorf("%s with every interface down gave %s", do.Do, p.lines.Text())
 		}
@@ -233,9 +181,9 @@ func TestHostScopeAnswersInside(t *testing.T) {
 	t.Parallel()
 	a, b := bridged(t)
 	group := &net.UDPAddr{IP: net.IPv4(224, 0, 0, 251), Port: 5353}
-	sockets := map[string]*net.UDPConn{}
-	for _, ns := range []string{a, b} {
-		inside(t, ns, func() error {
+	sockets := map[*netspace.Machine]*net.UDPConn{}
+	for _, m := range []*netspace.Machine{a, b} {
+		must(t, m.Do(func() error {
 			lan, err := net.InterfaceByName("lan")
 			if err != nil {
 				return err
@@ -244,11 +192,11 @@ func TestHostScopeAnswersInside(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			sockets[ns] = c
+			sockets[m] = c
 			p := ipv4.NewPacketConn(c)
 			return errors.Join(p.SetMulticastLoopback(true), p.SetMulticastInterface(lan))
-		})
-		defer sockets[ns].Close()
+		}))
+		defer sockets[m].Close()
 	}
 	start(t, a, role{Do: "serve", URL: "mdns://", Node: at("127.0.0.1:8080")}).line()
 	q := question("_micro._tcp.local.", dns.TypePTR)

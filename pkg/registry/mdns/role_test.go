@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/cb02dfca/micro/internal/netspace"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/mdns"
 )
@@ -124,19 +125,15 @@ type process struct {
 	stderr bytes.Buffer // to be read when the process has ended
 }
 
-// start runs a role, in the network namespace ns unless that is empty. It is ended with the test.
-func start(t *testing.T, ns string, p role) *process {
+// start runs a role, on the machine m unless that is nil. It is ended with the test.
+func start(t *testing.T, m *netspace.Machine, p role) *process {
 	t.Helper()
 	raw, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{os.Args[0]}
-	if ns != "" {
-		args = append([]string{"ip", "netns", "exec", ns}, args...)
-	}
 	proc := &process{t: t}
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), roleVar+"="+string(raw))
 	cmd.Stderr = &proc.stderr
 	stdin, err := cmd.StdinPipe()
@@ -147,7 +144,11 @@ func start(t *testing.T, ns string, p role) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	run := cmd.Start
+	if m != nil {
+		run = func() error { return m.Do(cmd.Start) }
+	}
+	if err := run(); err != nil {
 		t.Fatal(err)
 	}
 	proc.cmd, proc.stdin, proc.lines = cmd, stdin, bufio.NewScanner(stdout)

@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -27,7 +26,7 @@ func TestKilledProcess(t *testing.T) {
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
 	sets := registrytest.Follow(t, r, "greeter")
-	kill := spawn(t, addr, prefix, "mortal")
+	kill := registrytest.Spawn(t, node("mortal"), addr, prefix)
 	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	if err := r.Register(t.Context(), node("mortal"), 0); !errors.Is(err, registry.ErrConflict) {
 		t.Errorf("its id gave %v, want ErrConflict", err)
@@ -39,7 +38,7 @@ func TestKilledProcess(t *testing.T) {
 		t.Errorf("the node went after %v, its lease is 1s", took)
 	}
 
-	kill = spawn(t, addr, prefix, "mortal")
+	kill = registrytest.Spawn(t, node("mortal"), addr, prefix)
 	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	heir := node("mortal")
@@ -118,51 +117,6 @@ func TestDeregisterWhileAway(t *testing.T) {
 	registrytest.Expect(t, sets, "what was not taken away", registrytest.IDs("b", "c"))
 }
 
-// A NATS that is not there yet is told of with its address and the reason, and is found when it comes.
-func TestAwayAtStart(t *testing.T) {
-	t.Parallel()
-	s := unstarted(t)
-	said := &registrytest.Journal{}
-	r := open(t, nats.Options{Servers: []string{s.Addr}, Logger: said.Logger()})
-	sets := registrytest.Follow(t, r, "greeter")
-	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
-	for what, err := range map[string]error{
-		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
-		"Deregister": r.Deregister(t.Context(), node("a")),
-		"Watch":      registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err,
-	} {
-		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
-			t.Errorf("%s gave %v, want %s", what, err, want)
-		}
-	}
-	s.MustStart(t)
-	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
-	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	if log := said.String(); strings.Count(log, "nats is away") != 1 || strings.Count(log, "nats is back") != 1 {
-		t.Errorf("the logger was told\n%s", log)
-	}
-}
-
-// Close while NATS is away says so, and does not wait for it.
-func TestCloseWhileAway(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	way := testserver.NewRelay(t, addr)
-	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix})
-	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := registrytest.Follow(t, r, "greeter")
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	way.Kill()
-	begun := time.Now()
-	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
-		t.Errorf("Close gave %v", err)
-	}
-	if took := time.Since(begun); took > wait {
-		t.Errorf("Close took %v", took)
-	}
-}
-
 // What changed while a connection was lost is seen with the next one: what came at once, what went when its lease is over.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
@@ -191,31 +145,6 @@ func TestWatchResumes(t *testing.T) {
 			registrytest.Expect(t, w, "the next changes", registrytest.IDs("a", "b"))
 		}
 	}
-}
-
-// The id of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
-func TestLostToAnother(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
-	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefix, Logger: said.Logger()})
-	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	way.Kill()
-	heir := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := registrytest.Follow(t, open(t, nats.Options{Servers: []string{addr}, Prefix: prefix}), "greeter")
-	theirs := node("a")
-	theirs.Address = "127.0.0.1:4712"
-	registrytest.Eventually(t, "the id is free", func() bool { return heir.Register(t.Context(), theirs, time.Minute) == nil })
-	way.Revive()
-	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
-	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
-		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
-	}
-	must(t, r.Close())
-	if nodes, err := heir.Get(t.Context(), "greeter"); err != nil || len(nodes) != 1 || !nodes[0].Equal(theirs) {
-		t.Errorf("Get gave %+v, %v", nodes, err)
-	}
-	registrytest.Expect(t, sets, "the second", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(theirs) })
 }
 
 // Of several that take an id at the same time one has it.
@@ -288,24 +217,6 @@ func TestSilentHolder(t *testing.T) {
 	registrytest.Expect(t, registrytest.Follow(t, r, ""), "the node", registrytest.IDs("a"))
 }
 
-// A server that accepts connections and says nothing does not hold up a caller for ever.
-func TestSilentServer(t *testing.T) {
-	t.Parallel()
-	way := testserver.NewRelay(t, shared.Addr(t))
-	way.Hold()
-	r := open(t, nats.Options{Servers: []string{way.Addr}, Prefix: prefixOf(t), Timeout: 300 * time.Millisecond})
-	if _, err := r.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Get gave %v, want ErrUnavailable and DeadlineExceeded", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.Register(ctx, node("a"), 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("Register gave %v, want Canceled", err)
-	}
-	way.Release()
-	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
-}
-
 // Of several servers one that is there is enough.
 func TestSeveralServers(t *testing.T) {
 	t.Parallel()
@@ -376,4 +287,17 @@ func TestNobody(t *testing.T) {
 	if took := time.Since(begun); took > 200*time.Millisecond { // less than it waits for answers that do not come; below 1 ms on a quiet machine
 		t.Errorf("it took %v to know", took)
 	}
+}
+
+// What holds of each backend whose server is away.
+func TestRemote(t *testing.T) {
+	registrytest.RunRemote(t, registrytest.Remote{
+		Name:      "nats",
+		Shared:    func(t *testing.T) (addr, prefix string) { return shared.Addr(t), prefixOf(t) },
+		Unstarted: func(t *testing.T) *testserver.Server { return unstarted(t) },
+		Open: func(t *testing.T, w registrytest.Way) registry.Registry {
+			return open(t, nats.Options{Servers: w.Addrs, Prefix: w.Prefix, Timeout: w.Timeout, TTL: w.TTL, Logger: w.Logger})
+		},
+		Several: true, FreeAtOnce: true,
+	})
 }

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -79,6 +80,17 @@ func (r *Registry) tick(now time.Time) (next time.Time) {
 		_ = nc.PublishMsg(query(r.querySubject(), r.inbox+".q"+strconv.FormatUint(q.id, 10), q.service))
 	}
 	return sooner(next, nextOwn)
+}
+
+// sound reports whether NATS answers.
+func (r *Registry) sound() bool {
+	nc := r.nc.Load()
+	if nc == nil {
+		return false
+	}
+	ctx, stop := context.WithTimeout(r.life, r.conn.Timeout())
+	defer stop()
+	return nc.FlushWithContext(ctx) == nil
 }
 
 // receive takes one message.

@@ -1,7 +1,6 @@
 package nats_test
 
 import (
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,9 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childRole) != "" {
-		os.Exit(childMain())
-	}
+	registrytest.Child(func(args []string) (registry.Registry, error) {
+		return nats.New(nats.Options{Servers: args[:1], Prefix: args[1], TTL: time.Second})
+	})
 	goleak.VerifyTestMain(stopping{m})
 }
 

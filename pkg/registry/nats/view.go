@@ -14,6 +14,7 @@ const (
 	maxNodes   = 1 << 16          // that are kept of others
 	keepGrave  = 10 * time.Second // how long the word that a node is gone outweighs what was said before
 	returning  = 3 * time.Second  // after a connection was made, for owners to have theirs again too: natsconn tries at least that often
+	overheard  = time.Second / 2  // NATS that takes longer to answer may have kept what owners said
 	overslept  = 2 * time.Second  // a timer that is so late says that this process did not run
 )
 
@@ -31,6 +32,8 @@ type view struct {
 	own       map[string]registry.Node // what stands here is known best here
 	questions map[uint64]*question
 	last      uint64    // the latest question's number
+	sound     time.Time // NATS has answered, and what it was asked was asked then
+	sounding  bool      // it is being asked
 	unasked   []*asking // what the loop is to publish
 	planned   time.Time // when the loop will next look at the times
 	told      bool      // that nodes are left out
@@ -54,7 +57,7 @@ type heard struct {
 	node registry.Node
 	source
 	last  time.Time // when its owner last spoke of it
-	asked bool      // whether it is still there
+	asked time.Time // whether it is still there; zero: not yet
 }
 
 // grave is a node that has gone.
@@ -167,7 +170,7 @@ func (v *view) dropped(now time.Time) {
 // resync asks for all that is followed. Leases begin anew, at a time, as owners could not be heard.
 func (v *view) resync(now, leases time.Time) {
 	for _, h := range v.heard {
-		h.last, h.asked = leases, false
+		h.last, h.asked = leases, time.Time{}
 	}
 	for _, f := range v.follows {
 		v.ask(f, now)
@@ -348,7 +351,7 @@ func (v *view) foreign(id, service string) bool {
 
 // due is when to do something about a node: to ask whether it is still there, then to give it up.
 func (h *heard) due() time.Time {
-	if h.asked {
+	if !h.asked.IsZero() {
 		return h.last.Add(h.lease)
 	}
 	return h.last.Add(h.lease * 4 / 5)
@@ -386,9 +389,13 @@ func (v *view) tickLeases(now time.Time, idle bool) (next time.Time) {
 			continue
 		}
 		switch {
-		case !h.asked:
-			h.asked = true
+		case h.asked.IsZero():
+			h.asked = now
 			services[h.node.Service] = true
+			v.soundOut()
+		case v.sound.Before(h.asked): // it may be NATS that is gone without a word
+			v.soundOut()
+			continue
 		case idle:
 			v.forget(h)
 			continue
@@ -402,6 +409,31 @@ func (v *view) tickLeases(now time.Time, idle bool) (next time.Time) {
 		v.question(nil, service, now)
 	}
 	return next
+}
+
+// soundOut asks NATS for a sign of life. That its owner is silent says nothing of a node as long as NATS is silent, too.
+func (v *view) soundOut() {
+	if v.sounding || v.r.life.Err() != nil {
+		return
+	}
+	v.sounding = true
+	v.r.work.Go(func() {
+		begun, sound := time.Now(), v.r.sound()
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.sounding = false
+		now := time.Now()
+		switch {
+		case !v.up:
+		case sound && now.Sub(begun) > overheard:
+			v.resync(now, now)
+		case sound:
+			v.sound = begun
+			v.plan(now)
+		default:
+			v.plan(now.Add(maxWait))
+		}
+	})
 }
 
 // dropIdle forgets what nobody watches and nobody has asked for since a time.

@@ -1,7 +1,6 @@
 package zookeeper_test
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -41,7 +39,7 @@ func TestKilledProcess(t *testing.T) {
 	addr, prefix := shared.Addr(t), prefixOf(t)
 	r := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
 	sets := registrytest.Follow(t, r, "greeter")
-	kill := spawn(t, addr, prefix, "mortal")
+	kill := registrytest.Spawn(t, node("mortal"), addr, prefix)
 	registrytest.Expect(t, sets, "the node of the process", registrytest.IDs("mortal"))
 	kill()
 	registrytest.Expect(t, sets, "no node", registrytest.IDs())
@@ -147,32 +145,6 @@ func TestByHand(t *testing.T) {
 	registrytest.Expect(t, sets, "no node", registrytest.IDs())
 }
 
-// The path of a node whose owner was cut off may be another's when it comes back. It leaves it to that one.
-func TestLostToAnother(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	way, said := testserver.NewRelay(t, addr), &registrytest.Journal{}
-	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix, TTL: time.Second, Logger: said.Logger()})
-	heir := open(t, zookeeper.Options{Endpoints: []string{addr}, Prefix: prefix})
-	sets := registrytest.Follow(t, heir, "greeter")
-	must(t, r.Register(t.Context(), node("a"), time.Minute))
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	way.Kill()
-	registrytest.Expect(t, sets, "no node", registrytest.IDs())
-	theirs := node("a")
-	theirs.Address = "127.0.0.1:4712"
-	must(t, heir.Register(t.Context(), theirs, time.Minute))
-	way.Revive()
-	registrytest.Eventually(t, "the first owner learns of the second", func() bool { return strings.Contains(said.String(), "another owner") })
-	if err := r.Register(t.Context(), node("a"), time.Minute); !errors.Is(err, registry.ErrConflict) {
-		t.Errorf("the first owner's renewal gave %v, want ErrConflict", err)
-	}
-	must(t, r.Close())
-	if nodes, err := heir.Get(t.Context(), "greeter"); err != nil || len(nodes) != 1 || !nodes[0].Equal(theirs) {
-		t.Errorf("Get gave %+v, %v", nodes, err)
-	}
-}
-
 // A ZooKeeper that is stopped and started anew is an error for a while, and loses nothing.
 func TestRestart(t *testing.T) {
 	t.Parallel()
@@ -232,51 +204,6 @@ func TestLostData(t *testing.T) {
 	registrytest.Expect(t, sets, "the node again", registrytest.IDs("a"))
 	must(t, r.Register(t.Context(), node("b"), time.Hour))
 	registrytest.Expect(t, sets, "both", registrytest.IDs("a", "b"))
-}
-
-// A ZooKeeper that is not there yet is told of with its address and the reason, and is found when it comes.
-func TestAwayAtStart(t *testing.T) {
-	t.Parallel()
-	s := unstarted(t)
-	said := &registrytest.Journal{}
-	r := open(t, zookeeper.Options{Endpoints: []string{s.Addr}, Logger: said.Logger()})
-	sets := registrytest.Follow(t, r, "greeter")
-	want := "registry: unavailable: " + s.Addr + " is not answering: connection refused"
-	for what, err := range map[string]error{
-		"Register": r.Register(t.Context(), node("a"), time.Minute), "Get": second(r.Get(t.Context(), "greeter")),
-		"Deregister": r.Deregister(t.Context(), node("a")),
-		"Watch":      registrytest.Expect(t, sets, "an error", func(s registrytest.Set) bool { return s.Err != nil }).Err,
-	} {
-		if !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, syscall.ECONNREFUSED) || err.Error() != want {
-			t.Errorf("%s gave %v, want %s", what, err, want)
-		}
-	}
-	s.MustStart(t)
-	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
-	registrytest.Eventually(t, "a node can be registered", func() bool { return r.Register(t.Context(), node("a"), time.Minute) == nil })
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	if log := said.String(); strings.Count(log, "ZooKeeper is away") != 1 || strings.Count(log, "ZooKeeper is back") != 1 {
-		t.Errorf("the logger was told\n%s", log)
-	}
-}
-
-// Close while ZooKeeper is away says so, and does not wait for it.
-func TestCloseWhileAway(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	way := testserver.NewRelay(t, addr)
-	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefix})
-	must(t, r.Register(t.Context(), node("a"), time.Hour))
-	sets := registrytest.Follow(t, r, "greeter")
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	way.Kill()
-	begun := time.Now()
-	if err := r.Close(); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "lapse: 1") {
-		t.Errorf("Close gave %v", err)
-	}
-	if took := time.Since(begun); took > wait {
-		t.Errorf("Close took %v", took)
-	}
 }
 
 // A connection that breaks is nothing that a watch tells of: it shows what changed meanwhile, of every kind.
@@ -400,40 +327,6 @@ func received(t *testing.T, addr string) (n int) {
 	return n
 }
 
-// A server that accepts connections and says nothing does not hold up a caller for ever.
-func TestSilentServer(t *testing.T) {
-	t.Parallel()
-	way := testserver.NewRelay(t, shared.Addr(t))
-	way.Hold()
-	r := open(t, zookeeper.Options{Endpoints: []string{way.Addr}, Prefix: prefixOf(t), Timeout: 300 * time.Millisecond})
-	if _, err := r.Get(t.Context(), "greeter"); !errors.Is(err, registry.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Get gave %v, want ErrUnavailable and DeadlineExceeded", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := r.Register(ctx, node("a"), 0); !errors.Is(err, context.Canceled) {
-		t.Errorf("Register gave %v, want Canceled", err)
-	}
-	way.Release()
-	registrytest.Eventually(t, "it answers", func() bool { return r.Register(t.Context(), node("a"), 0) == nil })
-}
-
-// Of several members one that is there is enough.
-func TestSeveralMembers(t *testing.T) {
-	t.Parallel()
-	addr, prefix := shared.Addr(t), prefixOf(t)
-	first, last := testserver.NewRelay(t, addr), testserver.NewRelay(t, addr)
-	r := open(t, zookeeper.Options{Endpoints: []string{first.Addr, testserver.FreeAddr(), last.Addr}, Prefix: prefix})
-	sets := registrytest.Follow(t, r, "greeter")
-	must(t, r.Register(t.Context(), node("a"), 0))
-	registrytest.Expect(t, sets, "the node", registrytest.IDs("a"))
-	first.Kill()
-	changed := node("a")
-	changed.Version = "2"
-	registrytest.Eventually(t, "the other member takes the change", func() bool { return r.Register(t.Context(), changed, 0) == nil })
-	registrytest.Expect(t, sets, "the change", func(s registrytest.Set) bool { return len(s.Nodes) == 1 && s.Nodes[0].Equal(changed) })
-}
-
 // Names that are odd, and what is none at all.
 func TestOddNames(t *testing.T) {
 	t.Parallel()
@@ -501,4 +394,17 @@ func cluster(t *testing.T, size int) (members []*testserver.Server, endpoints []
 	starting.Wait()
 	must(t, errors.Join(errs...))
 	return members, endpoints
+}
+
+// What holds of each backend whose server is away.
+func TestRemote(t *testing.T) {
+	registrytest.RunRemote(t, registrytest.Remote{
+		Name:      "ZooKeeper",
+		Shared:    func(t *testing.T) (addr, prefix string) { return shared.Addr(t), prefixOf(t) },
+		Unstarted: func(t *testing.T) *testserver.Server { return unstarted(t) },
+		Open: func(t *testing.T, w registrytest.Way) registry.Registry {
+			return open(t, zookeeper.Options{Endpoints: w.Addrs, Prefix: w.Prefix, Timeout: w.Timeout, TTL: w.TTL, Logger: w.Logger})
+		},
+		Several: true,
+	})
 }

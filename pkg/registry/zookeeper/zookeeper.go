@@ -96,17 +96,8 @@ func (o *Options) complete() error {
 			return fmt.Errorf("registry: ZooKeeper: prefix %q: want names of letters, digits, '.', '_' and '-' between its slashes", o.Prefix)
 		}
 	}
-	if o.CredentialsFile != "" {
-		if o.Username != "" || o.Password != "" {
-			return errors.New("registry: ZooKeeper: both a user and a credentials file are given")
-		}
-		var err error
-		if o.Username, o.Password, err = access.ReadLogin(o.CredentialsFile); err != nil {
-			return fmt.Errorf("registry: ZooKeeper: %w", err)
-		}
-	}
-	if (o.Username == "") != (o.Password == "") {
-		return errors.New("registry: ZooKeeper: a user needs a name and a password")
+	if err := access.CompleteLogin(&o.Username, &o.Password, o.CredentialsFile); err != nil {
+		return fmt.Errorf("registry: ZooKeeper: %w", err)
 	}
 	if strings.Contains(o.Username, ":") {
 		return errors.New("registry: ZooKeeper: a user's name has no colon")

@@ -2,7 +2,6 @@ package zookeeper_test
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"sync"
 	"testing"
@@ -18,9 +17,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childRole) != "" {
-		os.Exit(childMain())
-	}
+	registrytest.Child(func(args []string) (registry.Registry, error) {
+		return zookeeper.New(zookeeper.Options{Endpoints: args[:1], Prefix: args[1], TTL: 2 * time.Second})
+	})
 	goleak.VerifyTestMain(stopping{m})
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cb02dfca/micro/commands"
 	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/internal/tryout"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -122,37 +123,26 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 	}
 	chat(t, caller.Client(), 10)
 	chat(t, caller.Client(), 200_000)
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
 		t.Errorf("micro call printed %q", out)
 	}
-	if out := command(t, "stream", "notes", "Notes.Count", "-d", "{}", "-q", ".text"); out != "0\n1\n2\n" {
+	if out := tryout.Command(t, "stream", "notes", "Notes.Count", "-d", "{}", "-q", ".text"); out != "0\n1\n2\n" {
 		t.Errorf("micro stream printed %q", out)
 	}
-	if out := command(t, "list", "nodes", "-q", ".[].metadata.transport, .[].address"); !strings.HasPrefix(out, "nats\n_INBOX.") {
+	if out := tryout.Command(t, "list", "nodes", "-q", ".[].metadata.transport, .[].address"); !strings.HasPrefix(out, "nats\n_INBOX.") {
 		t.Errorf("micro list nodes printed %q", out)
 	}
-	if out := command(t, "health", "notes"); !strings.Contains(out, "ok") {
+	if out := tryout.Command(t, "health", "notes"); !strings.Contains(out, "ok") {
 		t.Errorf("micro health printed %q", out)
 	}
 	stop()
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi", "--address", "_INBOX.none"); !strings.Contains(out, "nobody listens there") {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi", "--address", "_INBOX.none"); !strings.Contains(out, "nobody listens there") {
 		t.Errorf("after its end micro call printed %q", out)
 	}
 	t.Setenv(micro.EnvTransport, "nats://"+testserver.FreeAddr())
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi", "--address", "_INBOX.none"); !strings.Contains(out, "is not answering: connection refused") {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi", "--address", "_INBOX.none"); !strings.Contains(out, "is not answering: connection refused") {
 		t.Errorf("without NATS micro call printed %q", out)
 	}
-}
-
-// command runs micro, and gives what it prints.
-func command(t *testing.T, args ...string) string {
-	t.Helper()
-	d := commands.System(args)
-	var out bytes.Buffer
-	d.Stdin, d.Stdout, d.Stderr = strings.NewReader(""), &out, &out
-	d.StdinTTY, d.StdoutTTY, d.StderrTTY, d.StdinData, d.Width, d.Now = false, false, false, false, 0, time.Now
-	commands.Main(t.Context(), d)
-	return out.String()
 }
 
 // TestServerRestart: a NATS that is killed and started anew ends streams, and calls are answered again, by a service that was not touched.
@@ -245,7 +235,7 @@ func TestAddressByName(t *testing.T) { // not parallel: it sets the environment
 	}()
 	eventually(t, "it is ready", func() bool { return strings.Contains(out.String(), "is ready on "+name) })
 	for _, args := range [][]string{{"--address", name, "--transport", url}, {"--transport", url}} {
-		if got := command(t, append([]string{"call", "echo", "Echo.Call", "text=hi", "-q", ".text"}, args...)...); got != "hi\n" {
+		if got := tryout.Command(t, append([]string{"call", "echo", "Echo.Call", "text=hi", "-q", ".text"}, args...)...); got != "hi\n" {
 			t.Errorf("micro call with %q printed %q", args, got)
 		}
 	}
@@ -255,7 +245,7 @@ func TestAddressByName(t *testing.T) { // not parallel: it sets the environment
 		`"my name" is no `:     {"call", "echo", "Echo.Call", "--address", "my name"},
 		`"a name" is no `:      {"run", "--address", "a name", "builtin:echo"},
 	} {
-		if got := command(t, append(args, "--transport", url)...); !strings.Contains(got, want) {
+		if got := tryout.Command(t, append(args, "--transport", url)...); !strings.Contains(got, want) {
 			t.Errorf("%q printed %q, want %q", args, got, want)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cb02dfca/micro/commands"
 	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/internal/tryout"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -78,10 +79,10 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 	defer caller.Close()
 	call(t, caller.Client(), "hello")
 	chat(t, caller.Client(), 200)
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
 		t.Errorf("micro call printed %q", out)
 	}
-	if out := command(t, "health", "notes"); !strings.Contains(out, "ok") {
+	if out := tryout.Command(t, "health", "notes"); !strings.Contains(out, "ok") {
 		t.Errorf("micro health printed %q", out)
 	}
 	must(t, stop())
@@ -91,7 +92,7 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 	must(t, err)
 	defer reg.Close()
 	_, stop = serve(t, micro.Registry(reg), micro.Transport(open(t, rabbitmq.Options{Addrs: []string{servers.Addr(t)}})))
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi"); !strings.Contains(out, "error: ") || !strings.Contains(out, "connection refused") {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi"); !strings.Contains(out, "error: ") || !strings.Contains(out, "connection refused") {
 		t.Errorf("without RabbitMQ micro call printed %q", out)
 	}
 	must(t, stop())
@@ -133,17 +134,6 @@ func chat(t *testing.T, c *client.Client, n int) {
 		t.Errorf("at its end the stream gave %v", err)
 	}
 	sending.Wait()
-}
-
-// command runs micro, and gives what it prints.
-func command(t *testing.T, args ...string) string {
-	t.Helper()
-	d := commands.System(args)
-	var out bytes.Buffer
-	d.Stdin, d.Stdout, d.Stderr = strings.NewReader(""), &out, &out
-	d.StdinTTY, d.StdoutTTY, d.StderrTTY, d.StdinData, d.Width, d.Now = false, false, false, false, 0, time.Now
-	commands.Main(t.Context(), d)
-	return out.String()
 }
 
 // RabbitMQ is killed and started again under a service that runs: calls under way fail, and it can be called again, at the same
@@ -220,7 +210,7 @@ func TestAddressByName(t *testing.T) { // not parallel: it sets the environment
 	}()
 	eventually(t, "it is ready", func() bool { return strings.Contains(out.String(), "is ready on "+name) })
 	for _, args := range [][]string{{"--address", name, "--transport", url}, {"--transport", url}} {
-		if got := command(t, append([]string{"call", "echo", "Echo.Call", "text=hi", "-q", ".text"}, args...)...); got != "hi\n" {
+		if got := tryout.Command(t, append([]string{"call", "echo", "Echo.Call", "text=hi", "-q", ".text"}, args...)...); got != "hi\n" {
 			t.Errorf("micro call with %q printed %q", args, got)
 		}
 	}
@@ -230,7 +220,7 @@ func TestAddressByName(t *testing.T) { // not parallel: it sets the environment
 		`"my name" is no `:     {"call", "echo", "Echo.Call", "--address", "my name"},
 		`"a name" is no `:      {"run", "--address", "a name", "builtin:echo"},
 	} {
-		if got := command(t, append(args, "--transport", url)...); !strings.Contains(got, want) {
+		if got := tryout.Command(t, append(args, "--transport", url)...); !strings.Contains(got, want) {
 			t.Errorf("%q printed %q, want %q", args, got, want)
 		}
 	}

@@ -38,8 +38,8 @@ func (t *Transport) dial(ctx context.Context, addr string) (*Conn, error) {
 	defer stop()
 	var box atomic.Pointer[outbox]
 	carrier := &http.Transport{
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			nc, err := new(net.Dialer).DialContext(ctx, network, addr)
+		DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(bounded, network, addr) // the one that is given does not end with the request
 			if err != nil {
 				return nil, err
 			}

@@ -1,16 +1,14 @@
 package websocket_test
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/cb02dfca/micro/commands"
 	"github.com/cb02dfca/micro/internal/testserver"
+	"github.com/cb02dfca/micro/internal/tryout"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -60,17 +58,6 @@ func run(t *testing.T) registry.Node {
 	return svc.Node()
 }
 
-// command runs micro, and gives what it prints.
-func command(t *testing.T, args ...string) string {
-	t.Helper()
-	d := commands.System(args)
-	var out bytes.Buffer
-	d.Stdin, d.Stdout, d.Stderr = strings.NewReader(""), &out, &out
-	d.StdinTTY, d.StdoutTTY, d.StderrTTY, d.StdinData, d.Width, d.Now = false, false, false, false, 0, time.Now
-	commands.Main(t.Context(), d)
-	return out.String()
-}
-
 // TestByURL: a service that takes its transport from the environment is called by another program, and by the command, that find
 // it, whether they were told the transport or not.
 func TestByURL(t *testing.T) { // not parallel: it sets the environment
@@ -94,19 +81,19 @@ func TestByURL(t *testing.T) { // not parallel: it sets the environment
 			{"call", "--all", "notes", "Notes.Echo", "text=hi", "-q", ".[].body.text"},
 			{"stream", "notes", "Notes.Chat", "text=hi", "-q", ".text"},
 		} {
-			if out := command(t, args...); out != "hi\n" {
+			if out := tryout.Command(t, args...); out != "hi\n" {
 				t.Errorf("by %s micro %v printed %q", name, args, out)
 			}
 		}
-		if out := command(t, "health", "notes"); !strings.Contains(out, "ok") {
+		if out := tryout.Command(t, "health", "notes"); !strings.Contains(out, "ok") {
 			t.Errorf("by %s micro health printed %q", name, out)
 		}
 	}
-	if out := command(t, "call", "--address", "ws://"+node.Address, "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
+	if out := tryout.Command(t, "call", "--address", "ws://"+node.Address, "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
 		t.Errorf("to the address micro call printed %q", out)
 	}
 	t.Setenv(websocket.EnvToken, "gu3ss")
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi"); !strings.Contains(out, "refused: the token is wrong, or there is none") || strings.Contains(out, "gu3ss") || strings.Contains(out, "s3cret") {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi"); !strings.Contains(out, "refused: the token is wrong, or there is none") || strings.Contains(out, "gu3ss") || strings.Contains(out, "s3cret") {
 		t.Errorf("by another token micro call printed %q", out)
 	}
 }
@@ -117,7 +104,7 @@ func TestBesideByURL(t *testing.T) { // not parallel: it sets the environment
 	t.Setenv(micro.EnvTransport, "http://?beside=ws")
 	node := run(t)
 	for _, by := range []string{"http", "ws", "http://?plain=true"} {
-		if out := command(t, "call", "--transport", by, "--address", node.Address, "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
+		if out := tryout.Command(t, "call", "--transport", by, "--address", node.Address, "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
 			t.Errorf("by %s micro call printed %q", by, out)
 		}
 	}
@@ -134,11 +121,11 @@ func TestByURLWithTLS(t *testing.T) { // not parallel: it sets the environment
 		t.Errorf("the node's labels are %v", node.Metadata)
 	}
 	t.Setenv(micro.EnvTransport, "wss:///micro?ca-file="+ca+"&token-file="+token)
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi", "-q", ".text"); out != "hi\n" {
 		t.Errorf("micro call printed %q", out)
 	}
 	t.Setenv(micro.EnvTransport, "")
-	if out := command(t, "call", "notes", "Notes.Echo", "text=hi"); !strings.Contains(out, "certificate signed by unknown authority") {
+	if out := tryout.Command(t, "call", "notes", "Notes.Echo", "text=hi"); !strings.Contains(out, "certificate signed by unknown authority") {
 		t.Errorf("without the authority micro call printed %q", out)
 	}
 }

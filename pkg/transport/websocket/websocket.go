@@ -51,7 +51,7 @@ type Options struct {
 	// WriteTimeout is how long a peer may take no byte of what is sent. Default 30 s.
 	WriteTimeout time.Duration
 	// Silence is how long nothing may come from a peer that is being read before it counts as lost. A Ping goes out after a
-	// third of it without a byte one way or the other. Default 45 s.
+	// third of it without a byte one way or the other. Default 15 s.
 	Silence time.Duration
 	// Logger gets what a listener has to tell. Default: nothing is logged.
 	Logger *slog.Logger
@@ -79,7 +79,7 @@ func New(o Options) (*Transport, error) {
 		{"BodyIdle", &o.BodyIdle, 10 * time.Second},
 		{"BodyTimeout", &o.BodyTimeout, 30 * time.Second},
 		{"WriteTimeout", &o.WriteTimeout, 30 * time.Second},
-		{"Silence", &o.Silence, 45 * time.Second},
+		{"Silence", &o.Silence, 15 * time.Second},
 	} {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("transport/websocket: option %s: %s is negative", d.name, *d.value)

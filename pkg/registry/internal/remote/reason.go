@@ -20,6 +20,17 @@ func Reason(err error) error {
 		if errors.As(err, &call) {
 			err = call.Err
 		}
+		if op.Op == "dial" {
+			err = unreached{err}
+		}
 	}
 	return err
 }
+
+// unreached is the reason for which no connection could be made.
+type unreached struct{ error }
+
+func (u unreached) Unwrap() error { return u.error }
+
+// Unreached reports whether an error that wraps one of Reason says that no connection could be made.
+func Unreached(err error) bool { return errors.As(err, new(unreached)) }
