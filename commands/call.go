@@ -90,6 +90,8 @@ func readCallOptions(in *invocation) (callOptions, error) {
 		return o, usage("%q is not SERVICE/ENDPOINT", in.args[0])
 	case o.address != "" && (o.node != "" || o.version != "" || o.all):
 		return o, usage("flag --address names the node already: it goes with none of --node, --version and --all")
+	case strings.Contains(o.address, "://") && strings.ContainsAny(o.address, "@?"):
+		return o, usage("flag --address: %q: credentials and parameters do not belong in an address", redacted(o.address))
 	case o.all && o.node != "":
 		return o, usage("flags --all and --node do not go together")
 	}

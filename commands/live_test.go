@@ -387,17 +387,72 @@ func TestRegistryServerRecovers(t *testing.T) {
 	}
 }
 
+// TestImportOfMany: what is more than a server takes at once is taken all the same.
+func TestImportOfMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d, _, _ := w.deps(pipe, nil, "registry", "--address", ":0", "--memory", "-o", "name")
+	server := start(t, d)
+	until(t, server.stdout, "\n")
+	url := strings.TrimSpace(server.stdout.String())
+	nodes := make([]registry.Node, 520) // a server takes 500 at once from one client, and 50 a second
+	for i := range nodes {
+		nodes[i] = registry.Node{ID: fmt.Sprintf("n-%d", i), Service: "many", Address: "127.0.0.1:1"}
+	}
+	body, err := json.Marshal(nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(stdin string, args ...string) outcome {
+		d, stdout, stderr := w.deps(pipe, nil, append(args, "--registry", url)...)
+		d.Backends.Registries["http"] = registryhttp.Open
+		d.Stdin = strings.NewReader(stdin)
+		return outcome{commands.Main(t.Context(), d), stdout.String(), stderr.String()}
+	}
+	if got := run(string(body), "registry", "import", "-", "-o", "name"); got.code != 0 || strings.Count(got.stdout, "\n") != len(nodes) {
+		t.Errorf("import: exit %d, %d nodes, %q", got.code, strings.Count(got.stdout, "\n"), got.stderr)
+	}
+	if got := run("", "registry", "export", "-q", "length"); got.stdout != "520\n" {
+		t.Errorf("export: %q, %q", got.stdout, got.stderr)
+	}
+	if code := server.stop(t); code != 0 {
+		t.Errorf("after Ctrl-C: exit %d, %q", code, server.stderr)
+	}
+}
+
+// TestNoSecretIsShown: a URL with a password, whatever characters that has, is refused without it, by each command and setting.
+func TestNoSecretIsShown(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"nats://u:s3cret@127.0.0.1:1", "nats://s3cret@127.0.0.1:1", "nats://u:s3cret/x@127.0.0.1:1", "nats://u:%zzs3cret@127.0.0.1:1", "nats://u:s3cret@127.0.0.1:none",
+		"nats:u:s3cret@127.0.0.1:1", "u:s3cret@127.0.0.1:1", "s3cret@127.0.0.1:1", "nats://127.0.0.1:1?password=s3cret", "nats://127.0.0.1:1?token=s3cret",
+	} {
+		for _, args := range [][]string{
+			{"list", "services", "--registry", url}, {"registry", "list", "--registry", url}, {"registry", "--memory", "--store", url}, {"registry", "--memory", "--address", url},
+			{"publish", "topic", "--broker", url}, {"subscribe", "topic", "--broker", url}, {"run", "builtin:echo", "--transport", url}, {"run", "builtin:echo", "--address", url},
+			{"call", "a", "A.B", "--transport", url}, {"call", "a", "A.B", "--address", url},
+		} {
+			for _, args := range [][]string{args, append(args, "-v", "-o", "json")} {
+				if got := newWorld(t).run(t, pipe, nil, args...); got.code == 0 || strings.Contains(got.stdout+got.stderr, "s3cret") {
+					t.Errorf("micro %q: exit %d, %q", args, got.code, got.stderr)
+				}
+			}
+		}
+	}
+}
+
 func TestRegistryServerRefuses(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"registry --memory --address 0.0.0.0:0":   "is reached by other machines, and without a token whoever reaches it may register what he likes",
-		"registry --memory --address nonsense":    `error: flag --address: "nonsense" is not HOST:PORT`,
-		"registry --ttl 1ms":                      "error: flag --ttl: 1ms is not a second or more",
-		"registry":                                "error: there is no folder to keep nodes in: HOME is not set\n  choose one: --data DIR",
-		"registry --memory --data /tmp":           "error: flags --data and --memory do not go together",
-		"registry --tls-cert x":                   "error: flags --tls-cert and --tls-key go together",
-		"registry --tls-cert /none --tls-key x":   "error: flags --tls-cert, --tls-key: open /none",
-		"registry --token-file /nowhere/to/found": "error: flag --token-file: ",
+		"registry --memory --address 0.0.0.0:0":       "is reached by other machines, and without a token whoever reaches it may register what he likes",
+		"registry --memory --address nonsense":        `error: flag --address: "nonsense" is not HOST:PORT`,
+		"registry --ttl 1ms":                          "error: flag --ttl: 1ms is not a second or more",
+		"registry":                                    "error: there is no folder to keep nodes in: HOME is not set\n  choose one: --data DIR",
+		"registry --memory --data /tmp":               "error: flags --data and --memory do not go together",
+		"registry --tls-cert x":                       "error: flags --tls-cert and --tls-key go together",
+		"registry --tls-cert /none --tls-key x":       "error: flags --tls-cert, --tls-key: open /none",
+		"registry --token-file /nowhere/to/found":     "error: flag --token-file: ",
+		"registry --memory --token-file live_test.go": "holds white space or what is not ASCII, or is longer than 4096 bytes\n  make one: openssl",
 	} {
 		got := newWorld(t).run(t, pipe, nil, strings.Fields(line)...)
 		if got.code != 2 || !strings.Contains(got.stderr, want) || got.stdout != "" {

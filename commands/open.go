@@ -21,15 +21,10 @@ import (
 // registryName is how the registry is called in messages, and what is opened.
 func (in *invocation) registryName() string { return or(in.settings.registry, "default") }
 
-// registryShown is registryName without a password that a URL may hold.
+// registryShown is registryName without a secret that a URL may hold.
 func (in *invocation) registryShown() string { return redacted(in.registryName()) }
 
-func redacted(name string) string {
-	if u, err := url.Parse(name); err == nil && u.User != nil {
-		return u.Redacted()
-	}
-	return name
-}
+func redacted(name string) string { return opener.RedactedText(name) }
 
 // openRegistry gives the registry.
 func (in *invocation) openRegistry(ctx context.Context) (registry.Registry, error) {
@@ -42,7 +37,17 @@ func (in *invocation) openRegistry(ctx context.Context) (registry.Registry, erro
 	}
 	in.reg = r
 	in.onClose(r)
+	in.warnInsecure("registry", in.registryName())
 	return r, nil
+}
+
+// warnInsecure says so where a URL asks for a listener beyond loopback that lets in everybody.
+func (in *invocation) warnInsecure(what, name string) {
+	_, query, _ := strings.Cut(name, "?")
+	values, err := url.ParseQuery(query)
+	if on, boolErr := strconv.ParseBool(values.Get("insecure")); err == nil && boolErr == nil && on {
+		in.warn("warning: insecure=true: whoever reaches a listener of %s %s beyond loopback is let in", what, redacted(name))
+	}
 }
 
 // openTransport gives the transport that services are called by.
@@ -56,6 +61,7 @@ func (in *invocation) openTransport(ctx context.Context) (transport.Transport, e
 		return nil, in.openFailed("transport", name, err)
 	}
 	in.tr = t
+	in.warnInsecure("transport", name)
 	if c, ok := t.(io.Closer); ok {
 		in.onClose(c)
 	}
@@ -98,7 +104,7 @@ func (in *invocation) checkAddress(ctx context.Context, address string) error {
 		return badName(n, afterScheme(address))
 	}
 	if !isHostPort(afterScheme(address)) {
-		return usage("flag --address: %q is not HOST:PORT", address)
+		return usage("flag --address: %q is not HOST:PORT", redacted(address))
 	}
 	return nil
 }
@@ -182,5 +188,5 @@ func (in *invocation) openFailed(what, name string, err error) error {
 func isHostPort(name string) bool {
 	host, port, err := net.SplitHostPort(name)
 	_, numErr := strconv.ParseUint(port, 10, 16)
-	return err == nil && numErr == nil && host != ""
+	return err == nil && numErr == nil && host != "" && !strings.Contains(host, "@")
 }

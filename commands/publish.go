@@ -298,13 +298,13 @@ func (p *publication) await(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// explainBroker tells of a message that could not be published.
-func (in *invocation) explainBroker(err error) error {
+// explainBroker tells why a broker did not do its part; late is what it did not do in time.
+func (in *invocation) explainBroker(err error, late string) error {
 	switch {
 	case errors.Is(err, registry.ErrUnavailable):
 		return in.explainRegistry(err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fail(exitTimeout, "the message was not published within %s", in.timeout).because(err).hint("more time", "--timeout 30s")
+		return fail(exitTimeout, "%s within %s", late, in.timeout).because(err).hint("more time", "--timeout 30s")
 	case errors.Is(err, broker.ErrUnavailable):
 		return fail(exitUnavailable, "broker %s is not answering: %s", redacted(or(in.settings.broker, "http")), dialReason(err)).because(err)
 	case errors.Is(err, broker.ErrInvalid):

@@ -77,7 +77,7 @@ func (p *publication) flush(ctx context.Context) error {
 		if interrupted(ctx) {
 			return err
 		}
-		return p.in.explainBroker(err)
+		return p.in.explainBroker(err, "the message was not published")
 	}
 	if p.pause == 0 {
 		b.adapt(len(ms), time.Since(began))

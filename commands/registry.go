@@ -146,6 +146,10 @@ func registryOptions(in *invocation) (o registryserver.Options, secure *tls.Conf
 	if o.Token == "" {
 		o.Token = strings.TrimSpace(in.env(envRegistryToken))
 	}
+	if len(o.Token) > 4096 || strings.ContainsFunc(o.Token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return o, nil, usage("the token, of --token-file or %s, holds white space or what is not ASCII, or is longer than 4096 bytes", envRegistryToken).
+			hint("make one", "openssl rand -hex 32 > token; chmod 600 token")
+	}
 	if secure, err = registryTLS(in.flags.String("tls-cert"), in.flags.String("tls-key"), in.flags.String("tls-client-ca")); err != nil {
 		return o, nil, err
 	}
@@ -299,8 +303,8 @@ func readTokenFile(name string) (string, error) {
 // listenOn takes a TCP address; one without a host is on loopback. what is the command, for the hint.
 func listenOn(ctx context.Context, address, what string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, usage("flag --address: %q is not HOST:PORT", address).because(err)
+	if err != nil || strings.Contains(host, "@") {
+		return nil, usage("flag --address: %q is not HOST:PORT", redacted(address)).because(err)
 	}
 	if host == "" {
 		address = net.JoinHostPort("127.0.0.1", port)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/status"
 )
 
 // The commands below "micro registry" look at what is registered, and change it by hand, in the registry that --registry names: a server's
@@ -215,16 +216,14 @@ func registerNodes(ctx context.Context, in *invocation, ttl time.Duration) error
 		return usage("registry %s withdraws its nodes when the command ends", in.registryShown()).
 			hint("hold them", "micro registry register "+shellQuote(in.args[0])).hint("a server", "micro registry")
 	}
-	asked, cancel := in.deadline(ctx)
-	defer cancel()
 	what, failed := make([]cell, len(nodes)), 0
 	for i, n := range nodes {
-		var err error
-		if ttl > 0 {
-			err = placer.Place(asked, n, ttl)
-		} else {
-			err = r.Register(asked, n, 0)
-		}
+		err := in.paced(ctx, func(ctx context.Context) error {
+			if ttl > 0 {
+				return placer.Place(ctx, n, ttl)
+			}
+			return r.Register(ctx, n, 0)
+		})
 		switch {
 		case err == nil:
 			what[i] = text("registered").as(good)
@@ -233,6 +232,9 @@ func registerNodes(ctx context.Context, in *invocation, ttl time.Duration) error
 			failed++
 			in.warn("warning: %s: %s", n.ID, trimPackage(err.Error()))
 		default:
+			if i > 0 {
+				in.warn("warning: %d of %s were dealt with before this: the next is %s", i, plural(len(nodes), "node"), n.ID)
+			}
 			return in.explainRegistry(err)
 		}
 	}
@@ -250,6 +252,29 @@ func registerNodes(ctx context.Context, in *invocation, ttl time.Duration) error
 		return exit(exitPartly)
 	}
 	return nil
+}
+
+// paceWait is how long a change waits that a registry server does not take yet.
+const paceWait = 100 * time.Millisecond
+
+// paced makes one change of many, within the time that one has: a server takes so many a second, and those beyond them later.
+func (in *invocation) paced(ctx context.Context, change func(context.Context) error) error {
+	ctx, cancel := in.deadline(ctx)
+	defer cancel()
+	for {
+		err := change(ctx)
+		var e *status.Error
+		if !errors.As(err, &e) || e.Code != status.ResourceExhausted {
+			return err
+		}
+		wait := time.NewTimer(paceWait)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return err
+		case <-wait.C:
+		}
+	}
 }
 
 func newRegistryDeregister() *command {
@@ -318,8 +343,8 @@ func (in *invocation) registryElsewhere() bool {
 	return err == nil && u.Host != "" && !hostcheck.Loopback(u.Host)
 }
 
-func runRegistryPrune(ctx context.Context, in *invocation) error {
-	ctx, cancel := in.deadline(ctx)
+func runRegistryPrune(whole context.Context, in *invocation) error {
+	ctx, cancel := in.deadline(whole)
 	defer cancel()
 	found, err := in.discover(ctx)
 	if err != nil {
@@ -347,7 +372,7 @@ func runRegistryPrune(ctx context.Context, in *invocation) error {
 		done := text("stale").as(warn)
 		if in.flags.Bool("yes") {
 			done = text("removed").as(good)
-			if err := in.evict(ctx, n); err != nil {
+			if err := in.paced(whole, func(ctx context.Context) error { return in.evict(ctx, n) }); err != nil {
 				failed++
 				done = text("kept").as(bad)
 				in.warn("warning: %s", trimPackage(err.Error()))
@@ -355,7 +380,7 @@ func runRegistryPrune(ctx context.Context, in *invocation) error {
 		}
 		what = append(what, done)
 	}
-	if err := in.printRecords(ctx, stale, what); err != nil {
+	if err := in.printRecords(whole, stale, what); err != nil {
 		return err
 	}
 	if len(stale) > 0 && !in.flags.Bool("yes") {

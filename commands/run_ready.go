@@ -32,7 +32,7 @@ type readyValue struct {
 // ready tells what is served where: on standard error, and with -o json, jsonl or yaml on standard output.
 func (r *runner) ready(ctx context.Context) error {
 	n := r.service.Node()
-	v := readyValue{Service: n.Service, Version: n.Version, Node: n.ID, Address: n.Address, Registry: r.in.registryName(),
+	v := readyValue{Service: n.Service, Version: n.Version, Node: n.ID, Address: n.Address, Registry: r.in.registryShown(),
 		Endpoints: []string{}, Topics: []string{}}
 	for _, e := range r.service.Server().Endpoints() {
 		v.Endpoints = append(v.Endpoints, e.Name)

@@ -131,8 +131,8 @@ func listenAddress(a string, reg registry.Registry, tr transport.Transport) (str
 		return a, badName(n, a)
 	}
 	host, port, err := net.SplitHostPort(a)
-	if n, numErr := strconv.ParseUint(port, 10, 16); err != nil || numErr != nil || n > 65535 {
-		return "", usage("flag --address: %q, want HOST:PORT, such as 127.0.0.1:8080 or :0", a)
+	if n, numErr := strconv.ParseUint(port, 10, 16); err != nil || numErr != nil || n > 65535 || strings.Contains(host, "@") {
+		return "", usage("flag --address: %q, want HOST:PORT, such as 127.0.0.1:8080 or :0", redacted(a))
 	}
 	if host == "" {
 		host = "127.0.0.1"

@@ -135,7 +135,7 @@ func (s *subscriber) subscribe(ctx context.Context) ([]broker.Subscription, erro
 			if interrupted(ctx) {
 				return subs, ctx.Err()
 			}
-			return subs, in.explainBroker(err)
+			return subs, in.explainBroker(err, "the broker did not take the subscription")
 		}
 		subs = append(subs, sub)
 	}

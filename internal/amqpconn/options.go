@@ -98,9 +98,9 @@ func (o *Options) Complete() error {
 func Parse(u *url.URL, known ...string) (o Options, params map[string]string, err error) {
 	switch {
 	case u.User != nil:
-		return o, nil, fmt.Errorf("%s: credentials do not belong in a URL: use credentials-file, or %s and %s", u.Redacted(), EnvUsername, EnvPassword)
+		return o, nil, fmt.Errorf("%s: credentials do not belong in a URL: use credentials-file, or %s and %s", opener.Redacted(u), EnvUsername, EnvPassword)
 	case u.Opaque != "" || u.Fragment != "":
-		return o, nil, fmt.Errorf("%s: want %s://host:port/vhost", u.Redacted(), u.Scheme)
+		return o, nil, fmt.Errorf("%s: want %s://host:port/vhost", opener.Redacted(u), u.Scheme)
 	}
 	known = append(known, access.ParamCredentials, access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)
 	if params, err = opener.Params(u, known...); err != nil {

@@ -92,9 +92,9 @@ func Parse(u *url.URL, words Words, known ...string) (Options, map[string]string
 	switch {
 	case u.User != nil:
 		return o, nil, fmt.Errorf("%s: %s: credentials do not belong in a URL: use credentials-file or token-file, or %s and %s, or %s",
-			words.Interface, u.Redacted(), EnvUsername, EnvPassword, EnvToken)
+			words.Interface, opener.Redacted(u), EnvUsername, EnvPassword, EnvToken)
 	case u.Opaque != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return o, nil, fmt.Errorf("%s: %s: want nats://host:port", words.Interface, u.Redacted())
+		return o, nil, fmt.Errorf("%s: %s: want nats://host:port", words.Interface, opener.Redacted(u))
 	}
 	known = append(known, access.ParamCredentials, access.ParamToken, access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)
 	params, err := opener.Params(u, known...)

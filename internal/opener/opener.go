@@ -36,8 +36,11 @@ func (s Set[T]) Open(ctx context.Context, raw string) (T, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
+		if strings.Contains(raw, "@") { // what is wrong may be a part of a password
+			return none, errors.New("not a URL: its host, port or user information has a character that does not belong there; credentials do not belong in it at all")
+		}
 		if e := (*url.Error)(nil); errors.As(err, &e) {
-			err = e.Err // without the text, which may hold a password
+			err = e.Err // without the text, which is the caller's to show
 		}
 		return none, fmt.Errorf("not a URL: %w", err)
 	}
@@ -58,7 +61,7 @@ func (s Set[T]) schemes() string { return strings.Join(slices.Sorted(maps.Keys(s
 func Params(u *url.URL, known ...string) (map[string]string, error) {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("%s: %w", Redacted(u), err)
 	}
 	out := make(map[string]string, len(values))
 	for key, vs := range values {
@@ -67,10 +70,10 @@ func Params(u *url.URL, known ...string) (map[string]string, error) {
 			if len(known) > 0 {
 				takes = strings.Join(known, ", ")
 			}
-			return nil, fmt.Errorf("%s: unknown parameter %q, %s takes: %s", u.Redacted(), key, u.Scheme, takes)
+			return nil, fmt.Errorf("%s: unknown parameter %q, %s takes: %s", Redacted(u), key, u.Scheme, takes)
 		}
 		if len(vs) > 1 {
-			return nil, fmt.Errorf("%s: parameter %q stands %d times", u.Redacted(), key, len(vs))
+			return nil, fmt.Errorf("%s: parameter %q stands %d times", Redacted(u), key, len(vs))
 		}
 		out[key] = vs[0]
 	}

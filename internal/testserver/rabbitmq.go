@@ -116,7 +116,7 @@ func (g *RabbitMQ) Spec(config ...string) Spec {
 				"RABBITMQ_DIST_PORT="+distPort, "RABBITMQ_MNESIA_BASE="+filepath.Join(s.Dir, "mnesia"), "RABBITMQ_LOG_BASE="+filepath.Join(s.Dir, "logs"),
 				"RABBITMQ_CONFIG_FILE="+conf, "RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(s.Dir, "plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
 				// The script becomes the server with this, and is not a parent of it, so that a signal reaches the server.
-				"RABBITMQ_ALLOW_INPUT=true", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput +S 1:1 +sbwt none", "ERL_CRASH_DUMP=/dev/null", "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT="+epmdPort,
+				"RABBITMQ_ALLOW_INPUT=true", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-noinput +S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}", "ERL_CRASH_DUMP=/dev/null", "ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT="+epmdPort,
 			)
 		},
 		Ready: rabbitAnswers,

@@ -52,7 +52,7 @@ func parse(u *url.URL) (o Options, err error) {
 		bare.User = nil // a name alone may be a secret too
 		return o, fmt.Errorf("%s: credentials do not belong in a URL: use credentials-file, or %s", &bare, EnvCredentials)
 	case u.Opaque != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return o, fmt.Errorf("%s: want googlepubsub://project", u.Redacted())
+		return o, fmt.Errorf("%s: want googlepubsub://project", opener.Redacted(u))
 	}
 	params, err := opener.Params(u, "ordering", "tries", "retry-wait", "timeout", "max-message", "emulator", access.ParamCredentials)
 	if err != nil {

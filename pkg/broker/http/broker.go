@@ -190,12 +190,12 @@ func Open(reg registry.Registry, base Options) broker.Opener {
 		}
 		if v, ok := params["ttl"]; ok {
 			if o.TTL, err = time.ParseDuration(v); err != nil || o.TTL <= 0 {
-				return nil, fmt.Errorf("%w: %s: ttl %q, want a duration such as 60s", broker.ErrInvalid, u.Redacted(), v)
+				return nil, fmt.Errorf("%w: %s: ttl %q, want a duration such as 60s", broker.ErrInvalid, opener.Redacted(u), v)
 			}
 		}
 		if v, ok := params["max-message"]; ok {
 			if o.MaxMessage, err = strconv.Atoi(v); err != nil || o.MaxMessage <= 0 {
-				return nil, fmt.Errorf("%w: %s: max-message %q, want a number of bytes", broker.ErrInvalid, u.Redacted(), v)
+				return nil, fmt.Errorf("%w: %s: max-message %q, want a number of bytes", broker.ErrInvalid, opener.Redacted(u), v)
 			}
 		}
 		b, err := New(reg, o)

@@ -59,7 +59,7 @@ func parse(u *url.URL) (o Options, err error) {
 		bare.User = nil // a name alone may be the secret too
 		return o, fmt.Errorf("%s: a secret does not belong in a URL: use token-file, or %s", &bare, EnvSecret)
 	case u.Opaque != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return o, fmt.Errorf("%s: want nsq://host:port", u.Redacted())
+		return o, fmt.Errorf("%s: want nsq://host:port", opener.Redacted(u))
 	}
 	params, err := opener.Params(u, "lookupd", "lookup-interval", "timeout", "max-message", "tries", "retry-wait", "ack-wait",
 		access.ParamToken, access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)

@@ -45,9 +45,9 @@ func parse(u *url.URL) (Options, error) {
 	var o Options
 	switch {
 	case u.User != nil:
-		return o, fmt.Errorf("registry: %s: credentials do not belong in a URL: use token-file, or %s", u.Redacted(), EnvToken)
+		return o, fmt.Errorf("registry: %s: credentials do not belong in a URL: use token-file, or %s", opener.Redacted(u), EnvToken)
 	case u.Opaque != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return o, fmt.Errorf("registry: %s: want consul://host:port", u.Redacted())
+		return o, fmt.Errorf("registry: %s: want consul://host:port", opener.Redacted(u))
 	}
 	params, err := opener.Params(u, "ttl", access.ParamToken, access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)
 	if err != nil {

@@ -56,9 +56,9 @@ func parse(u *url.URL) (Options, error) {
 	var o Options
 	switch {
 	case u.User != nil:
-		return o, fmt.Errorf("registry: %s: keys do not belong in a URL: use tsig-file, %s or %s", u.Redacted(), EnvKeyFile, EnvKey)
+		return o, fmt.Errorf("registry: %s: keys do not belong in a URL: use tsig-file, %s or %s", opener.Redacted(u), EnvKeyFile, EnvKey)
 	case u.Opaque != "" || u.Fragment != "":
-		return o, fmt.Errorf("registry: %s: want dns://host:port/zone", u.Redacted())
+		return o, fmt.Errorf("registry: %s: want dns://host:port/zone", opener.Redacted(u))
 	}
 	params, err := opener.Params(u, "domain", "srv", "services", "tsig-file", "ttl", "poll", "skew", "tcp", access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)
 	if err != nil {

@@ -164,6 +164,9 @@ func reason(err error) error {
 			return known
 		}
 	}
+	if strings.HasPrefix(t, "error reading server preface: ") && strings.HasSuffix(t, net.ErrClosed.Error()) { // who dialled closed it: a server that is frozen
+		return fmt.Errorf("no answer in time: %w", context.DeadlineExceeded)
+	}
 	return errors.New(t)
 }
 

@@ -37,6 +37,7 @@ type Options struct {
 	// Timeout bounds how long the first request waits to meet a seed. Default 3 s.
 	Timeout time.Duration
 	// Logger is told of members and messages that were left out, and of what memberlist complains of. Nil: nobody is.
+	// It is told too where Insecure lets the member have an address beyond loopback.
 	Logger *slog.Logger
 }
 
@@ -87,6 +88,9 @@ func New(o Options) (*Registry, error) {
 	r := &Registry{o: o, log: newJournal(o.Logger)}
 	if r.network, err = listen(at.Addr().String(), int(at.Port()), r.log); err != nil {
 		return nil, err
+	}
+	if !loopback(at.Addr()) && len(o.Key) == 0 {
+		r.log.Warn("insecure: whoever reaches this member may join, and say anything", "address", at.Addr())
 	}
 	if err := r.start(at.Addr()); err != nil {
 		r.network.end()

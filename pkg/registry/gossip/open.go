@@ -39,9 +39,9 @@ func parse(u *url.URL) (Options, error) {
 	var o Options
 	switch {
 	case u.User != nil:
-		return o, fmt.Errorf("registry: %s: a key does not belong in a URL: use key-file, or %s", u.Redacted(), EnvKey)
+		return o, fmt.Errorf("registry: %s: a key does not belong in a URL: use key-file, or %s", opener.Redacted(u), EnvKey)
 	case u.Opaque != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return o, fmt.Errorf("registry: %s: want gossip://host:port,host:port", u.Redacted())
+		return o, fmt.Errorf("registry: %s: want gossip://host:port,host:port", opener.Redacted(u))
 	}
 	params, err := opener.Params(u, "bind", "advertise", "key-file", "insecure")
 	if err != nil {

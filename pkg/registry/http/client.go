@@ -92,8 +92,8 @@ func New(o Options) (*Registry, error) {
 			return nil, err
 		}
 	}
-	if strings.ContainsFunc(o.Token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
-		return nil, errors.New("registry: the token holds white space or what is not ASCII")
+	if err := wire.CheckToken(o.Token); err != nil {
+		return nil, err
 	}
 	for v, d := range map[*time.Duration]time.Duration{&o.Timeout: 5 * time.Second, &o.Lease: 30 * time.Second, &o.Probe: 10 * time.Second} {
 		if *v == 0 {
@@ -113,7 +113,7 @@ func New(o Options) (*Registry, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.TLS != nil && (base.Scheme != "https" || o.Client != nil) {
-		return nil, fmt.Errorf("registry: %s: TLS is for https, and without a Client", base.Redacted())
+		return nil, fmt.Errorf("registry: %s: TLS is for https, and without a Client", opener.Redacted(base))
 	}
 	r := &Registry{o: o, base: base, host: base.Host, secret: wire.Random(wire.MinSecret / 2), client: newClient(o.TLS)}
 	if o.Client == nil {
@@ -144,7 +144,7 @@ func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
 		}
 	}
 	if o.TLS, err = access.TLS(params); err != nil {
-		return nil, fmt.Errorf("registry: %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("registry: %s: %w", opener.Redacted(u), err)
 	}
 	bare := *u
 	bare.RawQuery = ""
@@ -163,11 +163,11 @@ func parseBase(raw string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
-		return nil, fmt.Errorf("registry: %q: want http://host:port or https://host:port", u.Redacted())
+		return nil, fmt.Errorf("registry: %q: want http://host:port or https://host:port", opener.Redacted(u))
 	case u.User != nil:
-		return nil, fmt.Errorf("registry: %s: credentials do not belong in a URL: use token-file", u.Redacted())
+		return nil, fmt.Errorf("registry: %s: credentials do not belong in a URL: use token-file", opener.Redacted(u))
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("registry: %s: want no query and no fragment", u.Redacted())
+		return nil, fmt.Errorf("registry: %s: want no query and no fragment", opener.Redacted(u))
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	return u, nil
@@ -179,7 +179,7 @@ func readToken(name string) (string, error) {
 		return "", fmt.Errorf("registry: token file: %w", err)
 	}
 	defer f.Close()
-	data, err := wire.ReadAll(f, 4096)
+	data, err := wire.ReadAll(f, wire.MaxToken)
 	if err != nil {
 		return "", fmt.Errorf("registry: token file %s: %w", name, err)
 	}

@@ -387,6 +387,8 @@ func TestBadOptions(t *testing.T) {
 		"ttl under its bound": {TTL: time.Second, MinTTL: time.Minute},
 		"negative limit":      {MaxNodes: -1},
 		"token with spaces":   {Token: "a b"},
+		"token of bytes":      {Token: "a\xff\x00"},
+		"token too long":      {Token: strings.Repeat("a", 4097)},
 	} {
 		if s, err := registryserver.New(o); err == nil {
 			_ = s.Close()

@@ -111,7 +111,7 @@ func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	if u.Host != "" || u.User != nil || u.Opaque != "" || u.Path != "" && u.Path != "/" {
-		return nil, fmt.Errorf("registry: %s: want local:// or local://?dir=/path", u.Redacted())
+		return nil, fmt.Errorf("registry: %s: want local:// or local://?dir=/path", opener.Redacted(u))
 	}
 	r, err := New(Options{Dir: params["dir"]})
 	if err != nil {

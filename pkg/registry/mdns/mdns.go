@@ -138,7 +138,7 @@ func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
 		return nil, fmt.Errorf("mdns: %w", err)
 	}
 	if u.Host != "" || strings.Trim(u.Path, "/") != "" || u.Opaque != "" {
-		return nil, fmt.Errorf("mdns: %s: mDNS has no server to name, want mdns:// with parameters alone", u.Redacted())
+		return nil, fmt.Errorf("mdns: %s: mDNS has no server to name, want mdns:// with parameters alone", opener.Redacted(u))
 	}
 	o := Options{Domain: params["domain"]}
 	switch scope := params["scope"]; scope {

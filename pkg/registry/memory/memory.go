@@ -51,7 +51,7 @@ func Open(_ context.Context, u *url.URL) (registry.Registry, error) {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	if u.Host != "" || u.Path != "" || u.Opaque != "" {
-		return nil, fmt.Errorf("registry: %s: memory has no address: want memory://", u.Redacted())
+		return nil, fmt.Errorf("registry: %s: memory has no address: want memory://", opener.Redacted(u))
 	}
 	return New(), nil
 }

@@ -389,5 +389,6 @@ func (l *Listener) upgrade(w http.ResponseWriter, r *http.Request) {
 		nc.Close()
 		return
 	}
+	_ = nc.SetWriteDeadline(time.Time{}) // it was the answer's: frames are written without one, and set theirs when they wait
 	l.adopt(nc)
 }

@@ -161,17 +161,17 @@ func open(ctx context.Context, u *url.URL, set transport.Openers) (transport.Tra
 		return nil, fmt.Errorf("transport/http: %w", err)
 	}
 	if u.Host != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("transport/http: %s: the transport's URL names no host: the address is set on its own", u.Redacted())
+		return nil, fmt.Errorf("transport/http: %s: the transport's URL names no host: the address is set on its own", opener.Redacted(u))
 	}
 	var o Options
 	if v, ok := params["plain"]; ok {
 		if o.Plain, err = strconv.ParseBool(v); err != nil {
-			return nil, fmt.Errorf("transport/http: %s: parameter plain: %q is neither true nor false", u.Redacted(), v)
+			return nil, fmt.Errorf("transport/http: %s: parameter plain: %q is neither true nor false", opener.Redacted(u), v)
 		}
 	}
 	if v, ok := params["max-message"]; ok {
 		if o.MaxMessage, err = strconv.Atoi(v); err != nil || o.MaxMessage < 1 {
-			return nil, fmt.Errorf("transport/http: %s: parameter max-message: %q is no number of bytes", u.Redacted(), v)
+			return nil, fmt.Errorf("transport/http: %s: parameter max-message: %q is no number of bytes", opener.Redacted(u), v)
 		}
 	}
 	if v := params["hosts"]; v != "" {

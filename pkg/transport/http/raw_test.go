@@ -500,3 +500,23 @@ func TestMaxConns(t *testing.T) {
 		}
 	}
 }
+
+// TestLongLivedConnection: a connection of frames serves on when the time is over that the answer to its upgrade had.
+func TestLongLivedConnection(t *testing.T) {
+	t.Parallel()
+	const limit = 150 * time.Millisecond
+	s := serve(t, http.Options{WriteTimeout: limit}, nil)
+	c, err := newTransport(t, http.Options{}).Dial(t.Context(), s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for begin := time.Now(); time.Since(begin) < 3*limit; {
+		var rsp transport.Message
+		req := &transport.Message{Timeout: 10 * time.Second, Body: []byte("hi"),
+			Header: metadata.Of(transport.HeaderEndpoint, "Say.Hello", transport.HeaderContentType, jsonType)}
+		if err := c.(transport.Caller).Call(t.Context(), req, &rsp); err != nil {
+			t.Fatalf("a call after %s: %v", time.Since(begin), err)
+		}
+	}
+}

@@ -43,7 +43,7 @@ func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 		return nil, fmt.Errorf("transport/memory: %w", err)
 	}
 	if u.Host != "" || u.Path != "" {
-		return nil, fmt.Errorf("transport/memory: %s: names no host or path", u.Redacted())
+		return nil, fmt.Errorf("transport/memory: %s: names no host or path", opener.Redacted(u))
 	}
 	return New(), nil
 }

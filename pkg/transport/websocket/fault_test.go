@@ -3,9 +3,11 @@ package websocket_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -215,6 +217,39 @@ func TestOversize(t *testing.T) {
 	}
 }
 
+// TestBeyondLoopback: a port that other machines reach is not opened to everybody, unless that is asked for, and then it is said.
+func TestBeyondLoopback(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	for name, test := range map[string]struct {
+		address string
+		options websocket.Options
+		want    string
+	}{
+		"loopback":            {"127.0.0.1:0", websocket.Options{}, ""},
+		"all interfaces":      {"0.0.0.0:0", websocket.Options{}, "is not loopback"},
+		"all, by IPv6":        {"[::]:0", websocket.Options{}, "is not loopback"},
+		"an empty host":       {":0", websocket.Options{}, "is not loopback"},
+		"with a token":        {":0", websocket.Options{Token: "secret"}, ""},
+		"with TLS":            {":0", websocket.Options{TLSConfig: &tls.Config{Certificates: []tls.Certificate{{}}}}, ""},
+		"insecure, asked for": {":0", websocket.Options{Insecure: true, Logger: slog.New(slog.NewTextHandler(&said, nil))}, ""},
+	} {
+		l, err := newTransport(t, test.options).Listen(t.Context(), test.address)
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+		if err == nil {
+			must(t, l.Close())
+		}
+	}
+	if !strings.Contains(said.String(), "whoever reaches") {
+		t.Errorf("insecure says %q", said.String())
+	}
+}
+
 // TestWhoMayConnect: pages of foreign origins, and names that are none of ours, are refused before there is a WebSocket.
 func TestWhoMayConnect(t *testing.T) {
 	t.Parallel()
@@ -222,6 +257,7 @@ func TestWhoMayConnect(t *testing.T) {
 	o := websocket.Options{Origins: []string{"https://app.example", "http://localhost:3000"}, AllowedHosts: []string{"named.example"}}
 	loopback, err := newTransport(t, o).Listen(t.Context(), "127.0.0.1:0")
 	must(t, err)
+	o.Insecure = true
 	public, err := newTransport(t, o).Listen(t.Context(), "0.0.0.0:0")
 	must(t, err)
 	for _, l := range []transport.Listener{loopback, public} {

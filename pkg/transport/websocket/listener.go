@@ -84,11 +84,19 @@ func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener
 }
 
 // Serve gives a *Listener over a socket that listens already: one that the parent process opened. It owns ln from now
-// on, and closes it where it fails.
+// on, and closes it where it fails: beyond loopback it wants TLS or a token, or Insecure.
 func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
 	if c := t.o.TLSConfig; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		_ = ln.Close()
 		return nil, fmt.Errorf("transport/websocket: listen on %s: the TLS configuration has no certificate (cert-file, key-file)", ln.Addr())
+	}
+	if addr := ln.Addr().String(); t.o.TLSConfig == nil && t.o.Token == "" && !hostcheck.Loopback(addr) {
+		if !t.o.Insecure {
+			_ = ln.Close()
+			return nil, fmt.Errorf("transport/websocket: %s is not loopback, and without TLS and a token whoever reaches it may call: use wss with cert-file and key-file, "+
+				"set %s or token-file, or insecure=true", addr, EnvToken)
+		}
+		t.o.Logger.Warn("insecure: whoever reaches the WebSocket may call", "address", addr)
 	}
 	l := t.newListener(ln.Addr().String())
 	l.ln = ln

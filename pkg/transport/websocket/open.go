@@ -23,6 +23,7 @@ const EnvToken = "MICRO_WEBSOCKET_TOKEN"
 //	origins      Options.Origins, separated by commas
 //	hosts        Options.AllowedHosts, separated by commas
 //	max-message  Options.MaxMessage
+//	insecure     true: Options.Insecure
 //
 // and, of wss alone,
 //
@@ -42,7 +43,7 @@ func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 }
 
 func parse(u *url.URL) (o Options, err error) {
-	known := []string{access.ParamToken, "origins", "hosts", "max-message"}
+	known := []string{access.ParamToken, "origins", "hosts", "max-message", "insecure"}
 	if u.Scheme == "wss" {
 		known = append(known, access.ParamCA, access.ParamCert, access.ParamKey)
 	}
@@ -51,14 +52,19 @@ func parse(u *url.URL) (o Options, err error) {
 	case err != nil:
 		return o, err
 	case u.User != nil:
-		return o, fmt.Errorf("%s: credentials do not belong in a URL: use token-file, or %s", u.Redacted(), EnvToken)
+		return o, fmt.Errorf("%s: credentials do not belong in a URL: use token-file, or %s", opener.Redacted(u), EnvToken)
 	case u.Host != "" || u.Opaque != "" || u.Fragment != "":
-		return o, fmt.Errorf("%s: the transport's URL names no host: the address is set on its own", u.Redacted())
+		return o, fmt.Errorf("%s: the transport's URL names no host: the address is set on its own", opener.Redacted(u))
 	}
 	o.Path = u.Path
 	if v, ok := params["max-message"]; ok {
 		if o.MaxMessage, err = strconv.Atoi(v); err != nil || o.MaxMessage < 1 {
 			return o, fmt.Errorf("parameter max-message: %q is no number of bytes", v)
+		}
+	}
+	if v, ok := params["insecure"]; ok {
+		if o.Insecure, err = strconv.ParseBool(v); err != nil {
+			return o, fmt.Errorf("insecure=%q: want true, or nothing", v)
 		}
 	}
 	for name, list := range map[string]*[]string{"origins": &o.Origins, "hosts": &o.AllowedHosts} {

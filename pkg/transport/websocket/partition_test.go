@@ -10,6 +10,6 @@ import (
 
 func TestPartition(t *testing.T) {
 	transporttest.RunPartitions(t, transporttest.Partitions{
-		Open: func(t *testing.T, _ string) transport.Transport { return newTransport(t, websocket.Options{}) },
+		Open: func(t *testing.T, _ string) transport.Transport { return newTransport(t, websocket.Options{Insecure: true}) },
 	})
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Path string
 	// Token is asked of whoever connects, and given to whom is connected to, as a bearer token (RFC 6750). Default none.
 	Token string
+	// Insecure lets a listener have a port beyond loopback without TLS and without a token: whoever reaches it may call.
+	Insecure bool
 	// Origins are the web origins beside the listener's own whose pages may connect, such as "https://app.example", with the
 	// port where it is not the scheme's; "*" is all of them. Default none. Who sends no Origin is no page, and is not asked.
 	Origins []string

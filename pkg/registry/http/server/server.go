@@ -102,12 +102,10 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("registry: ttl %v is not between %v and %v", o.TTL, o.MinTTL, o.MaxTTL)
 	case min(o.MaxNodes, o.MaxService, o.MaxWatches, o.MaxConns, o.MaxWrites) < 0:
 		return o, errors.New("registry: a negative limit")
-	case strings.ContainsAny(o.Token, " \t\r\n"):
-		return o, errors.New("registry: the token holds white space")
 	case o.Registry != nil && (o.Data != "" || o.RegistryName == ""):
 		return o, errors.New("registry: a server before another registry has no Data, and needs its name")
 	}
-	return o, nil
+	return o, wire.CheckToken(o.Token)
 }
 
 // Health is what /healthz tells.

@@ -37,9 +37,9 @@ func Parse(u *url.URL, k Kind) (URL, error) {
 	var out URL
 	switch {
 	case u.User != nil:
-		return out, fmt.Errorf("registry: %s: credentials do not belong in a URL: use %s, or %s and %s", u.Redacted(), access.ParamCredentials, k.EnvUsername, k.EnvPassword)
+		return out, fmt.Errorf("registry: %s: credentials do not belong in a URL: use %s, or %s and %s", opener.Redacted(u), access.ParamCredentials, k.EnvUsername, k.EnvPassword)
 	case u.Opaque != "" || u.Fragment != "":
-		return out, fmt.Errorf("registry: %s: want %s://host:port/prefix", u.Redacted(), u.Scheme)
+		return out, fmt.Errorf("registry: %s: want %s://host:port/prefix", opener.Redacted(u), u.Scheme)
 	}
 	params, err := opener.Params(u, "ttl", access.ParamCredentials, access.ParamTLS, access.ParamCA, access.ParamCert, access.ParamKey)
 	if err != nil {

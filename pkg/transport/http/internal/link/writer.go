@@ -263,8 +263,15 @@ func (w *writer) tryRaw() error {
 
 // drain writes until nothing is left, waiting for the peer.
 func (w *writer) drain() {
-	limited := false
-	for len(w.batch) > 0 || w.take() {
+	for limited := false; ; {
+		if len(w.batch) == 0 {
+			if limited { // before others may write: a deadline that they have set stays
+				_ = w.c.nc.SetWriteDeadline(time.Time{}) // of a connection that has ended it does not matter
+			}
+			if limited = false; !w.take() {
+				return
+			}
+		}
 		err := w.c.nc.SetWriteDeadline(time.Now().Add(w.c.o.WriteTimeout))
 		limited = true
 		if err == nil {
@@ -274,9 +281,6 @@ func (w *writer) drain() {
 			w.broken(err)
 			return
 		}
-	}
-	if limited {
-		_ = w.c.nc.SetWriteDeadline(time.Time{}) // of a connection that has ended it does not matter
 	}
 }
 
