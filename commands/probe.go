@@ -116,7 +116,7 @@ func newCheck(h server.Health, took time.Duration, err error) check {
 	switch {
 	case err == nil:
 		return check{status: or(h.Status, unknown), detail: h.Detail, rtt: took}
-	case errors.As(err, &st) && (st.Code == status.NotFound || st.Code == status.Unimplemented):
+	case errors.As(err, &st) && lacking(st):
 		return check{status: unknown, detail: "no Debug.Health", rtt: took}
 	case codeOf(err) == exitTimeout:
 		return check{status: timedOut, detail: dialReason(err), err: err}
@@ -126,6 +126,12 @@ func newCheck(h server.Health, took time.Duration, err error) check {
 		return check{status: unreachable, detail: dialReason(err), err: err}
 	}
 	return check{status: broken, detail: dialReason(err), err: err}
+}
+
+// lacking reports whether a node says that it has no such endpoint. go-micro, like net/rpc, has one code for all, and says it by the text.
+func lacking(e *status.Error) bool {
+	return e.Code == status.NotFound || e.Code == status.Unimplemented ||
+		e.Code == status.Internal && strings.HasPrefix(e.Detail, "rpc: can't find ")
 }
 
 // hungUp reports whether the other side closed the connection, or its system did when its process had ended.

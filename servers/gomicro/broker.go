@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
@@ -47,7 +46,8 @@ func settle(b broker.Broker) error {
 // "raw TOPIC TEXT", by the broker.
 //
 // usage: gomicro broker ADDRESS TOPIC QUEUE
-func runBroker(address, topic, queue string) error {
+func runBroker(args []string) error {
+	address, topic, queue := args[0], args[1], args[2]
 	b := brokernats.NewNatsBroker(broker.Addrs(address))
 	if err := b.Connect(); err != nil {
 		return err
@@ -78,19 +78,15 @@ func runBroker(address, topic, queue string) error {
 		return err
 	}
 	c := client.NewClient(client.Broker(b), client.Registry(registry.NewMemoryRegistry()), client.ContentType("application/json"))
-	say("", "ready", nil)
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		words := strings.SplitN(in.Text(), " ", 3)
-		if len(words) < 3 {
-			continue
-		}
-		switch words[0] {
+	orders(func(verb, rest string) {
+		topic, text, _ := strings.Cut(rest, " ")
+		switch verb {
 		case "publish":
 			ctx := metadata.NewContext(context.Background(), metadata.Metadata{"Trace": "theirs"})
-			say("", "published", c.Publish(ctx, c.NewMessage(words[1], &Note{words[2]})))
+			say("", "published", c.Publish(ctx, c.NewMessage(topic, &Note{text})))
 		case "raw":
-			say("", "published", b.Publish(words[1], &broker.Message{Header: map[string]string{"Trace": "raw"}, Body: []byte(words[2])}))
+			say("", "published", b.Publish(topic, &broker.Message{Header: map[string]string{"Trace": "raw"}, Body: []byte(text)}))
 		}
-	}
+	})
 	return nil
 }

@@ -1,6 +1,6 @@
-// Program gomicro is go-micro's own registry on NATS, for the test that both see each other, and with "broker" its own broker there. The
-// registry announces a service, and takes orders by standard input, one a line: "get NAME", "list", "renew", "leave"; each is answered by
-// a line of JSON. Every event of its watcher is a line that begins with "event ".
+// Program gomicro is go-micro v5.30 in a process of its own, for the tests of what it and this project have of each other. Its first
+// argument says what it is; the rest are of that. It takes orders by standard input, one a line, and answers each by a line of JSON, a string where it
+// failed. What it tells besides is a word and JSON, such as "event {...}". It ends with its standard input.
 package main
 
 import (
@@ -10,9 +10,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-
-	"go-micro.dev/v5/registry"
-	"go-micro.dev/v5/registry/nats"
 )
 
 var out sync.Mutex
@@ -28,52 +25,28 @@ func say(prefix string, value any, err error) {
 	fmt.Println(prefix + string(data))
 }
 
-// usage: gomicro ADDRESS QUERY-SUBJECT WATCH-SUBJECT NAME NODE
+// orders says that the program is ready, and runs do for each order until there are no more.
+func orders(do func(verb, rest string)) {
+	say("", "ready", nil)
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		verb, rest, _ := strings.Cut(in.Text(), " ")
+		do(verb, rest)
+	}
+}
+
+var modes = map[string]func(args []string) error{
+	"registry": runRegistry,
+	"service":  runService,
+	"client":   runClient,
+	"broker":   runBroker,
+	"rabbitmq": runRabbitMQ,
+}
+
 func main() {
-	if os.Args[1] == "broker" {
-		if err := runBroker(os.Args[2], os.Args[3], os.Args[4]); err != nil {
-			say("", nil, err)
-			os.Exit(1)
-		}
-		return
-	}
-	r := nats.NewNatsRegistry(registry.Addrs(os.Args[1]), nats.QueryTopic(os.Args[2]), nats.WatchTopic(os.Args[3]))
-	own := &registry.Service{
-		Name: os.Args[4], Version: "latest",
-		Nodes: []*registry.Node{{Id: os.Args[5], Address: "10.0.0.7:18080", Metadata: map[string]string{"protocol": "mucp"}}},
-		Endpoints: []*registry.Endpoint{{
-			Name: "Say.Hello", Metadata: map[string]string{},
-			Request:  &registry.Value{Name: "Req", Type: "Req", Values: []*registry.Value{{Name: "name", Type: "string"}}},
-			Response: &registry.Value{Name: "Rsp", Type: "Rsp"},
-		}},
-	}
-	w, err := r.Watch()
-	if err != nil {
+	if err := modes[os.Args[1]](os.Args[2:]); err != nil {
 		say("", nil, err)
 		os.Exit(1)
-	}
-	go func() {
-		for {
-			e, err := w.Next()
-			if err != nil {
-				return
-			}
-			say("event ", e, nil)
-		}
-	}()
-	say("", "ready", r.Register(own))
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		switch verb, name, _ := strings.Cut(in.Text(), " "); verb {
-		case "get":
-			s, err := r.GetService(name)
-			say("", s, err)
-		case "list":
-			s, err := r.ListServices()
-			say("", s, err)
-		case "renew":
-			say("", "renewed", r.Register(own))
-		case "leave":
-			say("", "left", r.Deregister(own))
-		}
 	}
 }

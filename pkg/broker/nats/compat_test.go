@@ -1,10 +1,7 @@
 package nats_test
 
 import (
-	"bufio"
 	"encoding/json"
-	"io"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -16,78 +13,37 @@ import (
 
 // goMicro is go-micro's own client, server and broker on NATS, in a process of their own.
 type goMicro struct {
-	t              *testing.T
-	in             io.Writer
-	out, event, at chan string
+	*testserver.Peer
+	t *testing.T
 }
 
 func startGoMicro(t *testing.T, addr, topic, queue string) *goMicro {
 	t.Helper()
-	binary, err := testserver.Build("gomicro", ".")
-	if err != nil {
-		testserver.Skip(t, err.Error())
-	}
-	cmd := exec.Command(binary, "broker", addr, topic, queue)
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	g := &goMicro{t: t, in: in, out: make(chan string, 100), event: make(chan string, 100), at: make(chan string, 100)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			switch line := lines.Text(); {
-			case strings.HasPrefix(line, "event "):
-				g.event <- strings.TrimPrefix(line, "event ")
-			case strings.HasPrefix(line, "raw "):
-				g.at <- strings.TrimPrefix(line, "raw ")
-			case strings.HasPrefix(line, `"`): // the rest is its log
-				g.out <- line
-			}
-		}
-	}()
-	t.Cleanup(func() { _ = cmd.Process.Kill(); <-done; _ = cmd.Wait() })
-	g.want(`"ready"`)
-	return g
+	return &goMicro{testserver.GoMicro(t, "broker", addr, topic, queue), t}
 }
 
-func (g *goMicro) want(line string) {
-	g.t.Helper()
-	if got := g.read(g.out); got != line {
-		g.t.Fatalf("go-micro says %s, want %s", got, line)
-	}
-}
-
-func (g *goMicro) read(from chan string) string {
-	g.t.Helper()
-	select {
-	case line := <-from:
-		return line
-	case <-time.After(patience):
-		g.t.Fatal("go-micro says nothing")
-		return ""
-	}
-}
-
-// message reads a message that a handler of go-micro got.
-func (g *goMicro) message(from chan string) (text string, header map[string]string) {
+// message reads a message that a handler of go-micro got: one of its server, told after "event", or of its broker, after "raw".
+func (g *goMicro) message(word string) (text string, header map[string]string) {
 	g.t.Helper()
 	var m struct {
 		Text   string            `json:"text"`
 		Header map[string]string `json:"header"`
 	}
-	must(g.t, json.Unmarshal([]byte(g.read(from)), &m))
+	select {
+	case line := <-g.Told(word):
+		must(g.t, json.Unmarshal([]byte(line), &m))
+	case <-time.After(patience):
+		g.t.Fatal("go-micro got no message")
+	}
 	return m.Text, m.Header
 }
 
 // do gives an order.
 func (g *goMicro) do(order string) {
 	g.t.Helper()
-	_, err := io.WriteString(g.in, order+"\n")
-	must(g.t, err)
-	g.want(`"published"`)
+	if got := g.Do(order); got != `"published"` {
+		g.t.Fatalf("%s: go-micro says %s", order, got)
+	}
 }
 
 // TestMixedFleet: a subscriber of go-micro's server gets what is published here, and a subscriber here what go-micro's client publishes,
@@ -106,11 +62,11 @@ func TestMixedFleet(t *testing.T) {
 
 			m := &broker.Message{Topic: "gm.notes", ID: "ours-1", Header: metadata.Of("content-type", "application/json", "trace", "ours"), Body: []byte(`{"text":"from here"}`)}
 			must(t, second(b.Publish(t.Context(), m)))
-			text, header := g.message(g.event)
+			text, header := g.message("event")
 			if text != "from here" || header["Trace"] != "ours" || header["Micro-Topic"] != "gm.notes" {
 				t.Errorf("its server's handler gets %q with %v", text, header)
 			}
-			if body, header := g.message(g.at); body != `{"text":"from here"}` || header["Content-Type"] != "application/json" || header["Micro-Topic"] != "gm.notes" || header["Micro-ID"] != "ours-1" {
+			if body, header := g.message("raw"); body != `{"text":"from here"}` || header["Content-Type"] != "application/json" || header["Micro-Topic"] != "gm.notes" || header["Micro-ID"] != "ours-1" {
 				t.Errorf("its broker's handler gets %s with %v", body, header)
 			}
 			in.wait(t, 1)
@@ -121,7 +77,7 @@ func TestMixedFleet(t *testing.T) {
 			if strings.TrimSpace(string(got.Body)) != `{"text":"from there"}` || got.Topic != "gm.notes" || got.ID == "" || got.Header.Get("content-type") != "application/json" || got.Header.Get("trace") != "theirs" {
 				t.Errorf("from its client came %+v", got)
 			}
-			if text, header := g.message(g.event); text != "from there" || header["Trace"] != "theirs" {
+			if text, header := g.message("event"); text != "from there" || header["Trace"] != "theirs" {
 				t.Errorf("its own handler gets %q with %v", text, header)
 			}
 			g.do("raw gm.notes no more than bytes")
@@ -152,7 +108,7 @@ func TestMixedQueue(t *testing.T) {
 	until(t, "each message comes", func() bool {
 		for {
 			select {
-			case <-g.event:
+			case <-g.Told("event"):
 				theirs++
 			default:
 				return theirs+len(in.all()) >= n

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/consul"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
@@ -254,5 +255,17 @@ func TestManyServices(t *testing.T) {
 	put(t, addr, "service-050", `{"ID":"service-050","Name":"service-050","Port":81,"Tags":["v=1"]}`) // its address alone
 	registrytest.Expect(t, all, "the change", func(s registrytest.Set) bool {
 		return len(s.Nodes) == size && strings.HasSuffix(s.Nodes[50].Address, ":81")
+	})
+}
+
+// TestMixedFleet: go-micro's own registry and ours see each other's nodes come, change and go.
+func TestMixedFleet(t *testing.T) {
+	t.Parallel()
+	addr := own(t).Addr
+	registrytest.RunFleet(t, registrytest.Fleet{
+		Theirs:    func(t *testing.T) registrytest.Peer { return testserver.GoMicro(t, "registry", "consul://"+addr) },
+		Ours:      func(t *testing.T) registry.Registry { return open(t, consul.Options{Address: addr}) },
+		Spawn:     func(t *testing.T, id string) func() { return registrytest.Spawn(t, node(id), addr) },
+		FirstNode: true,
 	})
 }

@@ -10,6 +10,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/etcd"
 	"github.com/cb02dfca/micro/pkg/registry/registrytest"
@@ -197,4 +198,16 @@ func TestManyNodes(t *testing.T) {
 		t.Errorf("%d nodes, want %d", len(nodes), size)
 	}
 	registrytest.Expect(t, registrytest.Follow(t, r, ""), "all nodes", func(s registrytest.Set) bool { return len(s.Nodes) == size })
+}
+
+// TestMixedFleet: go-micro's own registry and ours see each other's nodes come, change and go. Its prefix is fixed, so they have an etcd to
+// themselves.
+func TestMixedFleet(t *testing.T) {
+	t.Parallel()
+	addr := own(t).Addr
+	registrytest.RunFleet(t, registrytest.Fleet{
+		Theirs: func(t *testing.T) registrytest.Peer { return testserver.GoMicro(t, "registry", "etcd://"+addr) },
+		Ours:   func(t *testing.T) registry.Registry { return open(t, etcd.Options{Endpoints: []string{addr}}) },
+		Spawn:  func(t *testing.T, id string) func() { return registrytest.Spawn(t, node(id), addr, "/micro/registry/") },
+	})
 }

@@ -1,11 +1,8 @@
 package nats_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -158,110 +155,18 @@ func TestAnswersGoMicro(t *testing.T) {
 	next(events, `{"Service":`+bare+`,"Action":"delete"}`)
 }
 
-// goMicro is a process of go-micro's own registry; see servers/gomicro.
-type goMicro struct {
-	t     *testing.T
-	in    io.Writer
-	out   chan string
-	event chan string
-	stop  func()
-}
-
-func startGoMicro(t *testing.T, addr, prefix, name, id string) *goMicro {
-	t.Helper()
-	binary, err := testserver.Build("gomicro", ".")
-	if err != nil {
-		testserver.Skip(t, fmt.Sprintf("no go-micro: %v", err))
-	}
-	cmd := exec.Command(binary, addr, prefix+".query", prefix+".watch", name, id)
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	g := &goMicro{t: t, in: in, out: make(chan string, 100), event: make(chan string, 100)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if e, ok := strings.CutPrefix(lines.Text(), "event "); ok {
-				g.event <- e
-			} else {
-				g.out <- lines.Text()
-			}
-		}
-	}()
-	g.stop = func() { _ = in.Close(); <-done; _ = cmd.Wait() }
-	t.Cleanup(g.stop)
-	g.want(`"ready"`)
-	return g
-}
-
-func (g *goMicro) read(from chan string) string {
-	g.t.Helper()
-	select {
-	case line := <-from:
-		return line
-	case <-time.After(wait):
-		g.t.Fatal("go-micro says nothing")
-		return ""
-	}
-}
-
-func (g *goMicro) want(line string) {
-	g.t.Helper()
-	if got := g.read(g.out); got != line {
-		g.t.Fatalf("go-micro says %s, want %s", got, line)
-	}
-}
-
-// do gives the answer to an order.
-func (g *goMicro) do(order string) string {
-	g.t.Helper()
-	_, err := io.WriteString(g.in, order+"\n")
-	must(g.t, err)
-	return g.read(g.out)
-}
-
-// TestMixedFleet: go-micro's own registry and ours see each other's nodes come and go.
+// TestMixedFleet: go-micro's own registry and ours see each other's nodes come, change and go.
 func TestMixedFleet(t *testing.T) {
 	t.Parallel()
 	addr, prefix := shared.Addr(t), prefixOf(t)
-	r := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	sets := registrytest.Follow(t, r, "greeter")
-	registrytest.Expect(t, sets, "an empty set", registrytest.IDs())
-	g := startGoMicro(t, addr, prefix, "greeter", "greeter-theirs")
-	g.read(g.event) // its own
-	got := registrytest.Expect(t, sets, "theirs", registrytest.IDs("greeter-theirs")).Nodes[0]
-	if got.Address != "10.0.0.7:18080" || len(got.Endpoints) != 1 || got.Endpoints[0].Request.Values[0].Name != "name" || got.Metadata["protocol"] != "mucp" {
-		t.Errorf("their node is read as %+v", got)
-	}
-	n := node("greeter-ours")
-	n.Version = "latest" // which go-micro makes one service of
-	n.Endpoints = []registry.Endpoint{{Name: "Say.Hello", Request: &registry.Value{Name: "R", Type: "R"}}}
-	must(t, r.Register(t.Context(), n, 0))
-	if e := g.read(g.event); !strings.Contains(e, `"greeter-ours"`) || !strings.Contains(e, `"Action":"create"`) {
-		t.Errorf("its watcher says %s", e)
-	}
-	if s := g.do("get greeter"); !strings.Contains(s, `"greeter-ours"`) || !strings.Contains(s, `"greeter-theirs"`) || !strings.Contains(s, `"Say.Hello"`) {
-		t.Errorf("it gets %s", s)
-	}
-	if s := g.do("list"); s != `[{"name":"greeter","version":"latest","metadata":null,"endpoints":null,"nodes":null}]` {
-		t.Errorf("it lists %s", s)
-	}
-	late := open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
-	if nodes := list(t, late); len(nodes) != 2 {
-		t.Errorf("a new registry lists %+v", nodes)
-	}
-	must(t, r.Deregister(t.Context(), n))
-	if e := g.read(g.event); !strings.Contains(e, `"greeter-ours"`) || !strings.Contains(e, `"Action":"delete"`) {
-		t.Errorf("its watcher says %s", e)
-	}
-	if s := g.do("get greeter"); strings.Contains(s, `"greeter-ours"`) {
-		t.Errorf("it gets %s", s)
-	}
-	if s := g.do("leave"); s != `"left"` {
-		t.Errorf("it says %s", s)
-	}
-	registrytest.Expect(t, sets, "nobody", registrytest.IDs())
+	registrytest.RunFleet(t, registrytest.Fleet{
+		Theirs: func(t *testing.T) registrytest.Peer {
+			return testserver.GoMicro(t, "registry", "nats://"+addr+"?prefix="+prefix)
+		},
+		Ours: func(t *testing.T) registry.Registry {
+			return open(t, nats.Options{Servers: []string{addr}, Prefix: prefix})
+		},
+		Spawn:   func(t *testing.T, id string) func() { return registrytest.Spawn(t, node(id), addr, prefix) },
+		NoLease: true,
+	})
 }

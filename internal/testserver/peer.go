@@ -1,0 +1,117 @@
+package testserver
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// peerTime is how long a peer may take to answer.
+const peerTime = 30 * time.Second
+
+// Peer is a process of another make, that a test gives orders: a line of its standard input each, which it answers by a line of JSON.
+// What it tells besides are lines that begin with a word. It may be used by one goroutine at a time.
+type Peer struct {
+	t   testing.TB
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	end chan struct{} // closed when it has said all
+
+	mu   sync.Mutex
+	said map[string]chan string // by word, "" for answers
+}
+
+// GoMicro starts go-micro v5 in a process of its own, which ends with the test: servers/gomicro, whose modes take args.
+func GoMicro(t testing.TB, args ...string) *Peer {
+	t.Helper()
+	binary, err := Build("gomicro", ".")
+	if err != nil {
+		Skip(t, fmt.Sprintf("no go-micro: %v", err))
+	}
+	p := &Peer{t: t, cmd: exec.Command(binary, args...), end: make(chan struct{}), said: map[string]chan string{}}
+	p.in, err = p.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go p.read(out)
+	t.Cleanup(p.Stop)
+	if line := p.answer(); line != `"ready"` {
+		t.Fatalf("%v says %s", args, line)
+	}
+	return p
+}
+
+// read sorts what the process says. Its log, which begins with a date, is nobody's.
+func (p *Peer) read(out io.Reader) {
+	defer close(p.end)
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		word, rest, _ := strings.Cut(line, " ")
+		switch {
+		case word == "null" || strings.ContainsAny(line[:min(len(line), 1)], `"{[`):
+			p.words("") <- line
+		case strings.Trim(word, "abcdefghijklmnopqrstuvwxyz") == "":
+			p.words(word) <- rest
+		}
+	}
+}
+
+// Told gives what it tells after a word, "" for answers.
+func (p *Peer) Told(word string) <-chan string { return p.words(word) }
+
+func (p *Peer) words(word string) chan string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.said[word] == nil {
+		p.said[word] = make(chan string, 10_000)
+	}
+	return p.said[word]
+}
+
+// Do gives the answer to an order.
+func (p *Peer) Do(order string) string {
+	p.t.Helper()
+	if _, err := io.WriteString(p.in, order+"\n"); err != nil {
+		p.t.Fatalf("%s: %v", order, err)
+	}
+	return p.answer()
+}
+
+// answer waits for an answer.
+func (p *Peer) answer() string {
+	p.t.Helper()
+	select {
+	case line := <-p.Told(""):
+		return line
+	case <-time.After(peerTime):
+		p.t.Fatal("the peer does not answer")
+		return ""
+	}
+}
+
+// Stop ends the process by the end of its input, and waits for it.
+func (p *Peer) Stop() {
+	_ = p.in.Close()
+	<-p.end
+	_ = p.cmd.Wait()
+}
+
+// Kill ends it as kill -9 does.
+func (p *Peer) Kill() {
+	_ = p.cmd.Process.Kill()
+	p.Stop()
+}
