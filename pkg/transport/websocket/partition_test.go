@@ -10,6 +10,8 @@ import (
 
 func TestPartition(t *testing.T) {
 	transporttest.RunPartitions(t, transporttest.Partitions{
-		Open: func(t *testing.T, _ string) transport.Transport { return newTransport(t, websocket.Options{Insecure: true}) },
+		Open: func(t *testing.T, _ string) transport.Transport {
+			return newTransport(t, websocket.Options{Insecure: true})
+		},
 	})
 }
