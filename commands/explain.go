@@ -26,12 +26,13 @@ func (in *invocation) explainRegistry(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, opener.ErrUnknown):
-		return usage("registry %q: %s", in.registryShown(), err).because(err)
+		return usage("registry %q: %s", redacted(in.registryName()), err).because(err)
 	case errIs(err, registry.ErrUnavailable, selector.ErrUnavailable, syscall.ECONNREFUSED):
-		place, reason := in.registryPlace(), dialReason(err)
-		f := fail(exitUnavailable, "registry %s is not answering: %s", place, strings.TrimPrefix(reason, place+" is not answering: ")).because(err)
-		if answered, found := strings.CutPrefix(reason, place+": "); found {
-			f.what = "registry " + place + ": " + answered
+		place := in.registryPlace()
+		reason, answered := whyUnavailable(place, dialReason(err))
+		f := fail(exitUnavailable, "registry %s is not answering: %s", place, reason).because(err)
+		if answered {
+			f.what = "registry " + place + ": " + reason
 		}
 		if strings.HasPrefix(in.settings.registry, "http://") || strings.HasPrefix(in.settings.registry, "https://") {
 			f = f.hint("start one", "micro registry")
@@ -44,12 +45,29 @@ func (in *invocation) explainRegistry(err error) error {
 	return err
 }
 
+// whyUnavailable is what a reason says of the server at place, without what was being done, which the command says, and without
+// place itself: that it is not answering, and why, or what it answered.
+func whyUnavailable(place, reason string) (why string, answered bool) {
+	if i := strings.LastIndex(reason, place+" is not answering: "); i >= 0 {
+		return reason[i+len(place+" is not answering: "):], false
+	}
+	if i := strings.LastIndex(reason, "unavailable: "+place+": "); i >= 0 {
+		return reason[i+len("unavailable: "+place+": "):], true
+	}
+	return strings.CutPrefix(reason, place+": ")
+}
+
 // registryPlace is the registry's name; a server is named by its address alone.
 func (in *invocation) registryPlace() string {
-	u, err := url.Parse(in.registryShown())
+	return or(hostOf(in.registryShown()), in.registryShown())
+}
+
+// hostOf is what a URL has for a host, with the login as the URL shows it.
+func hostOf(name string) string {
+	u, err := url.Parse(name)
 	switch {
-	case err != nil || u.Host == "":
-		return in.registryShown()
+	case err != nil:
+		return ""
 	case u.User != nil:
 		return u.User.String() + "@" + u.Host
 	}
@@ -215,7 +233,7 @@ func remoteFailure(ce *client.Error, st *status.Error) *failure {
 
 // timeoutFailure is that of a call whose time ran out. The system may have had less patience than we.
 func timeoutFailure(ce *client.Error, within time.Duration) *failure {
-	if errors.Is(ce.Err, syscall.ETIMEDOUT) {
+	if errors.Is(ce.Err, syscall.ETIMEDOUT) || ce.Elapsed > 0 && ce.Elapsed < within*3/4 { // a connection may be waited for less long
 		within = ce.Elapsed.Round(time.Millisecond)
 	}
 	f := fail(exitTimeout, "%s: no answer within %s", what(ce), within)

@@ -145,3 +145,6 @@ func AdaptBatch(most, n int, d time.Duration) int {
 	b.adapt(n, d)
 	return b.most
 }
+
+// WhyUnavailable is whyUnavailable.
+var WhyUnavailable = whyUnavailable

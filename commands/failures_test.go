@@ -49,6 +49,9 @@ func TestFailures(t *testing.T) {
 		{"list --registry etc://x", nil, "ok", 2, `error: registry "etc://x": unknown scheme "etc", known: default, http, local, memory`},
 		{"list --registry 127.0.0.1:8000", nil, "ok", 2, `error: registry "127.0.0.1:8000": want a name or a URL`},
 		{"list --registry localhost:8000", nil, "ok", 2, `error: registry "localhost:8000": want a name or a URL`},
+		{"list --registry etc://x?token=hunter2", nil, "ok", 2, `error: registry "etc://x?token=xxxxx": unknown scheme "etc", known: default, http, local, memory`},
+		{"list --registry svc:hunter2@x:1", nil, "ok", 2, `error: registry "svc:xxxxx@x:1": unknown scheme "svc", known: default, http, local, memory`},
+		{"list --registry http://svc:hunter2@x:y", nil, "ok", 2, `error: registry "http://svc:xxxxx@x:y": not a URL: its host, port or user information has a character that does not belong there; credentials do not belong in it at all`},
 		{"list --transport pigeon nodes --health", nil, "ok", 2, `error: transport "pigeon": unknown scheme "pigeon", known: http`},
 		{"list", nil, "down", 4, `error: registry default is not answering: connection refused`},
 		{"list --registry http://127.0.0.1:8000", nil, "down", 4, `error: registry 127.0.0.1:8000 is not answering: connection refused`},
@@ -171,5 +174,25 @@ func TestErrorText(t *testing.T) {
 	w.fault = errors.Join(errDown, errors.New("\x1b]0;owned\a"))
 	if got := w.run(t, tty, map[string]string{"NO_COLOR": "1"}, "list"); strings.ContainsAny(got.stderr, "\x1b\a") || got.code != 4 {
 		t.Errorf("exit %d, %q", got.code, got.stderr)
+	}
+}
+
+func TestWhyUnavailable(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[string]struct {
+		why      string
+		answered bool
+	}{
+		"connection refused":                      {"connection refused", false},
+		"a:1 is not answering: no answer in time": {"no answer in time", false},
+		"service echo: registering echo-1: registry: unavailable: a:1 is not answering: EOF": {"EOF", false},
+		"service echo: registering echo-1: registry: unavailable: a:1: it is no Consul":      {"it is no Consul", true},
+		"a:1: it is no Consul": {"it is no Consul", true},
+		"publish to orders: rabbitmq a:1 is not answering: Exception (501)": {"Exception (501)", false},
+		"b:1 is not answering: EOF":                                         {"b:1 is not answering: EOF", false},
+	} {
+		if why, answered := commands.WhyUnavailable("a:1", reason); why != want.why || answered != want.answered {
+			t.Errorf("%q: %q, %v; want %q, %v", reason, why, answered, want.why, want.answered)
+		}
 	}
 }

@@ -491,6 +491,8 @@ func TestExplain(t *testing.T) {
 		"denied":       {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(403, ""), Attempts: hello}, 7, "error: greeter Say.Hello: 403 Forbidden\n"},
 		"overloaded":   {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(429, "full"), Attempts: hello}, 4, "error: greeter Say.Hello: 429 Too Many Requests: full\n"},
 		"handler slow": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: remote(504, ""), Attempts: hello}, 5, "error: greeter Say.Hello: 504 Gateway Timeout\n"},
+		"the connection took too long": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: context.DeadlineExceeded, Attempts: hello, Elapsed: 2009 * time.Millisecond}, 5,
+			"error: greeter Say.Hello: no answer within 2.009s\n  node greeter-7f3a greeter-7f3a:1 · 2.009s\n  more time: --timeout 30s\n"},
 		"time ran out": {client.Error{Service: "greeter", Endpoint: "Say.Hello", Err: context.DeadlineExceeded, Attempts: hello, Elapsed: 4999 * time.Millisecond}, 5,
 			"error: greeter Say.Hello: no answer within 5s\n  node greeter-7f3a greeter-7f3a:1 · 4.999s\n  more time: --timeout 30s\n"},
 		"nobody": {client.Error{Service: "orders", Endpoint: "Orders.Get", Err: refused, Attempts: orders}, 4,

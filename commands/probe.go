@@ -157,6 +157,9 @@ func dialReason(err error) string {
 	for _, prefix := range []string{"unavailable: ", "not sent: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
+	if strings.Contains(text, "malformed HTTP ") { // net/http goes on with all that it got
+		return "what answers there does not speak HTTP"
+	}
 	if dialled, why, found := strings.Cut(text, ": "); found && strings.HasPrefix(dialled, "dial ") {
 		return why // the address stands beside it anyway
 	}

@@ -303,10 +303,12 @@ func (in *invocation) explainBroker(err error, late string) error {
 	switch {
 	case errors.Is(err, registry.ErrUnavailable):
 		return in.explainRegistry(err)
+	case errors.Is(err, broker.ErrUnavailable):
+		name := redacted(or(in.settings.broker, "http"))
+		reason, _ := whyUnavailable(hostOf(name), dialReason(err))
+		return fail(exitUnavailable, "broker %s is not answering: %s", name, reason).because(err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fail(exitTimeout, "%s within %s", late, in.timeout).because(err).hint("more time", "--timeout 30s")
-	case errors.Is(err, broker.ErrUnavailable):
-		return fail(exitUnavailable, "broker %s is not answering: %s", redacted(or(in.settings.broker, "http")), dialReason(err)).because(err)
 	case errors.Is(err, broker.ErrInvalid):
 		return usage("%s", strings.TrimPrefix(trimPackage(err.Error()), "invalid: ")).because(err)
 	}

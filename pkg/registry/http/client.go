@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -164,6 +165,8 @@ func parseBase(raw string) (*url.URL, error) {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
 		return nil, fmt.Errorf("registry: %q: want http://host:port or https://host:port", opener.Redacted(u))
+	case !validPort(u.Port()):
+		return nil, fmt.Errorf("registry: %q: the port is not one from 1 to 65535", opener.Redacted(u))
 	case u.User != nil:
 		return nil, fmt.Errorf("registry: %s: credentials do not belong in a URL: use token-file", opener.Redacted(u))
 	case u.RawQuery != "" || u.Fragment != "":
@@ -171,6 +174,15 @@ func parseBase(raw string) (*url.URL, error) {
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	return u, nil
+}
+
+// validPort reports whether a URL's port, which is digits or nothing, can be dialled.
+func validPort(port string) bool {
+	if port == "" {
+		return true // the scheme's
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 func readToken(name string) (string, error) {

@@ -414,6 +414,7 @@ func TestOpen(t *testing.T) {
 		"http://":                                         "want http://host:port",
 		"http://:8000":                                    "want http://host:port",
 		"http://h:1#x":                                    "no fragment",
+		"http://h:99999":                                  "from 1 to 65535",
 	} {
 		r, err := openers.Open(t.Context(), raw)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
