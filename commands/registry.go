@@ -253,7 +253,7 @@ func (in *invocation) recoverRegistry(o registryserver.Options) error {
 	if err != nil {
 		return fail(exitFailed, "--recover: %s", trimPackage(err.Error())).because(err)
 	}
-	in.warn("--recover: %s; nodes that could be read: %d; the damaged file is %s", trimPackage(damage.Error()), n, kept)
+	in.warn("--recover: %s; nodes that could be read: %d; the damaged file is %s; what else it held may be lost until its services register again", trimPackage(damage.Error()), n, kept)
 	return nil
 }
 

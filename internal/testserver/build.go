@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -17,6 +18,12 @@ type built struct {
 	file string
 	err  error
 }
+
+// The cache is looked up before a test sets another home, in which it would go with the test.
+var (
+	cache, errCache = os.UserCacheDir()
+	environ         = os.Environ()
+)
 
 // Build gives the file of a program that a nested module below servers/ builds: module is its folder's name, target the package.
 // What was built stays in the user's cache, and is built anew when the module changes. The first time can take minutes.
@@ -32,9 +39,8 @@ func build(module, target string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("where the servers' modules are: %w", err)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
+	if errCache != nil {
+		return "", errCache
 	}
 	dir := filepath.Join(cache, "micro-servers")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -49,7 +55,7 @@ func build(module, target string) (string, error) {
 		argv = append([]string{flock, file + ".lock"}, argv...)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "GOWORK=off", "CGO_ENABLED=0")
+	cmd.Env = append(slices.Clone(environ), "GOWORK=off", "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s cannot be built: %w: %s", module, err, said)
 	}

@@ -34,7 +34,7 @@ var (
 	renewing = flag.Duration("renewing", 30*time.Second, "how long renewals are measured")
 	memory   = flag.Bool("memory", false, "a server in memory")
 	fleet    = flag.Int("fleet", 1000, "connections of the renewals, beside those over one")
-	only     = flag.String("only", "", "measure this alone, of herd, reads, watches, renewals, restarts")
+	only     = flag.String("only", "", "measure this alone, of herd, reads, watches, renewals, deaf, restarts")
 	serving  = flag.String("serve", "", "be the server: its folder")
 	bare     = flag.Bool("bare", false, "with -serve: be a net/http server that does nothing, to compare with")
 )
@@ -249,7 +249,7 @@ func measure() error {
 	for _, part := range []struct {
 		name    string
 		measure func(*child) error
-	}{{"herd", measureHerd}, {"reads", measureReads}, {"watches", measureWatches}, {"renewals", measureRenewals}} {
+	}{{"herd", measureHerd}, {"reads", measureReads}, {"watches", measureWatches}, {"renewals", measureRenewals}, {"deaf", measureDeaf}} {
 		if *only != "" && *only != part.name {
 			continue
 		}
@@ -376,6 +376,46 @@ func measureWatches(s *child) error {
 	stop()
 	watching.Wait()
 	fmt.Printf("from a put's beginning to a client's line, %d watches: %v\n", *watches, times)
+	return nil
+}
+
+// measureDeaf has many watch who do not read, in each way to watch, while nodes change, one by one and hundreds at once.
+func measureDeaf(s *child) error {
+	writer := client(16)
+	for _, query := range []string{"", "changes=true", "service=svc-00042", "changes=true&service=svc-00042"} {
+		var all []net.Conn
+		for range *watches * 9 / 10 {
+			c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+			if err != nil {
+				return err
+			}
+			all = append(all, c)
+			if _, err := fmt.Fprintf(c, "GET /v1/watch?%s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", query); err != nil {
+				return err
+			}
+		}
+		before := s.peak()
+		for i := range 20 {
+			at := time.Now().UnixNano()
+			if err := put(writer, s.url, 42, fmt.Sprint("t", at)); err != nil {
+				return err
+			}
+			for j := range 20 * (i % 10) {
+				if err := put(writer, s.url, 50*j, fmt.Sprint("t", at)); err != nil {
+					return err
+				}
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		took, _, err := get(writer, s.url+"/v1/nodes")
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%d watches (%s) that do not read, 20 changes of 1 to 180 nodes: the server's memory at most %d MiB, before %d; a list then takes %v\n", len(all), query, s.peak(), before, took)
+		for _, c := range all {
+			_ = c.Close()
+		}
+	}
 	return nil
 }
 

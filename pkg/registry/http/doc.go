@@ -16,10 +16,11 @@
 //	GET    /healthz                    how the server is; needs no token
 //	GET    /readyz                     the same, with 503 where the server cannot tell who is registered; needs no token
 //	GET    /metrics                    counters and gauges as Prometheus reads them
-//	GET    /                           a page for browsers that shows the nodes, live; it asks for the token itself
+//	GET    /                           a page for browsers that shows the nodes, live; it asks for the token itself. Others are told of these paths
 //
 // Leases. A node stays for its ttl, a Go duration such as 30s, unless it is put again. The server has a default, and
-// bounds into which it moves a ttl; its answer says which ttl was given. Who puts a node sends a secret in the header
+// bounds into which it moves a ttl; its answer says which ttl was given. A longer one than its longest is refused for a node that is put with
+// owner=none, since nobody would renew it. Who puts a node sends a secret in the header
 // Micro-Lease, 32 to 128 hexadecimal digits from a random source, or is given one in the answer. To renew, change or
 // remove the node before its ttl is over takes the same secret (unless it was put with owner=none, for nobody); whoever has another gets 409, and learns from
 // Retry-After after how many seconds the id is free at the latest. One secret may hold many nodes. A put is idempotent: where the
@@ -54,10 +55,11 @@
 // takes the place of what he has. After a line of n nodes the server waits n times 100 us, 2 s at most: large sets that follow each other fast
 // would queue up in the connection, and a reader would see what was true a while ago. A line without nodes, put and gone
 // is a heartbeat; there is one at least every 10 s, and one when starting ends. After 30 s without a line the connection
-// is dead. A reader who does not take a line for 10 s is cut off.
+// is dead. A reader who does not take a line for 10 s is cut off; after half a second
+// where more than 32 MiB of lines, those that are the same counted once, wait for their readers, and others wait for room.
 //
 // Errors have the HTTP status, and as their body the object of package status with the id "micro.registry": 400 for a
-// node or parameter that is wrong, 401 without the token, 404, 409 for a taken id, 413 for a record over 64 KiB, 415 for
+// node or parameter that is wrong, 401 without the token, 404, 405 with Allow, 409 for a taken id, 413 for a record over 64 KiB, 415 for
 // another content type, 421 and 403 for requests that a web page may have caused, 429 where a quota is used
 // up, where a client writes too fast or has sent too many wrong tokens, and 503 while the server stops.
 //

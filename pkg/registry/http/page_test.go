@@ -38,8 +38,9 @@ func TestPage(t *testing.T) {
 	if strings.Count(page, "<script>") != 1 || strings.Count(page, "<style>") != 1 {
 		t.Error("the page has not one script and one style")
 	}
-	if w := ask(s, "GET /", "", "Accept: */*", "Authorization: Bearer s3cret"); w.Code != 404 {
-		t.Errorf("another client got %d", w.Code)
+	w = ask(s, "GET /", "", "Accept: */*")
+	if text := w.Body.String(); w.Code != 200 || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" || !strings.Contains(text, "/v1/services") || !strings.Contains(text, "browser") {
+		t.Errorf("another client got %d %q", w.Code, text)
 	}
 }
 
@@ -85,6 +86,7 @@ func TestForceAndNobody(t *testing.T) {
 		{"DELETE /v1/nodes/a?force=true", "", 204},
 		{"GET /v1/nodes/a", "", 404},
 		{"PUT /v1/nodes/b?owner=none", secretA, 400},
+		{"PUT /v1/nodes/b?owner=none&ttl=61m", "", 400}, // nobody would renew it
 		{"PUT /v1/nodes/b?owner=none&ttl=1h", "", 201},
 		{"PUT /v1/nodes/b?owner=none&ttl=1h", "", 200},
 		{"PUT /v1/nodes/b", secretA, 200},

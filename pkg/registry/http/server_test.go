@@ -117,8 +117,13 @@ func TestProtocol(t *testing.T) {
 		{"GET /v1/nodes/a%2Fb", "", nil, 404, ``},
 		{"GET /v1/nodes/c", "", nil, 404, ``},
 		{"GET /v1/watch?service=a/b", "", nil, 400, `no service's name`},
-		{"POST /v1/nodes", record, nil, 404, `no POST`},
-		{"GET /", "", nil, 404, `/v1/nodes`},
+		{"POST /v1/nodes", record, nil, 405, `DELETE, GET, HEAD are`},
+		{"POST /v1/nodes/a", record, nil, 405, `DELETE, GET, HEAD, PUT are`},
+		{"PUT /v1/services/greeter", record, nil, 405, `GET, HEAD are`},
+		{"DELETE /v1/watch", "", nil, 405, `GET, HEAD are`},
+		{"PATCH /healthz", "", nil, 405, `GET, HEAD are`},
+		{"POST /", "", nil, 405, `GET, HEAD are`},
+		{"GET /v2", "", nil, 404, `/v1/nodes`},
 
 		{"GET /v1/nodes", "", []string{"Host: evil.example"}, 421, ``},
 		{"GET /v1/nodes", "", []string{"Origin: http://evil.example"}, 403, ``},
@@ -128,6 +133,9 @@ func TestProtocol(t *testing.T) {
 		w := ask(s, step.line, step.body, step.headers...)
 		if w.Code != step.code || !strings.Contains(w.Body.String(), step.want) {
 			t.Errorf("%s %.80s %v\n\tgave %d %s\twant %d %s", step.line, step.body, step.headers, w.Code, w.Body, step.code, step.want)
+		}
+		if allow := w.Header().Get("Allow"); (w.Code == 405) != (allow != "") || !strings.HasPrefix(step.want, allow) {
+			t.Errorf("%s: %d allows %q", step.line, w.Code, allow)
 		}
 		if w.Code != 204 && w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s gave content type %q", step.line, w.Header().Get("Content-Type"))

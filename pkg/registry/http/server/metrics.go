@@ -79,6 +79,8 @@ func (s *Server) metricsPage(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
 	family("watches", "gauge", "Watches that are open.", h.Watches)
 	family("revision", "counter", "Changes so far, from where this run of the server began to count.", h.Revision)
 	family("watch_lines_total", "counter", "Lines that were sent to watches.", s.metrics.lines.Load())
+	family("sending_bytes", "gauge", "Sets and lines that are being sent, what several are sent counted once.", s.sent.Held())
+	family("sends_ended_total", "counter", "Sets and lines whose readers were cut off, for they did not take them and there was no room.", s.sent.Ended())
 	family("uptime_seconds", "gauge", "Since the server was made.", time.Since(s.started).Seconds())
 	for _, state := range []string{"full", "failed", "away"} {
 		on := 0

@@ -14,6 +14,17 @@ import (
 //go:embed page.html
 var pageHTML string
 
+// about is what other clients are told at the same address.
+const about = `This is a registry server.
+
+  /v1/nodes      the nodes of all services
+  /v1/services   the services' names; /v1/services/NAME has the nodes of one
+  /v1/watch      what comes and goes, line by line
+  /healthz       how the server is; /readyz, /metrics
+
+A browser is shown the nodes at this address.
+`
+
 // pagePolicy gives the page's Content-Security-Policy.
 func pagePolicy() string {
 	return "default-src 'none'; connect-src 'self'; script-src " + inline("script") + "; style-src " + inline("style") +
@@ -28,9 +39,9 @@ func inline(tag string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// wantsPage tells a browser, which is shown the page, from other clients, which are told of the paths.
+// wantsPage tells a browser, which is shown the page, from other clients, which are told of the paths: of requests of /.
 func wantsPage(r *stdhttp.Request) bool {
-	return r.URL.Path == "/" && r.Method == stdhttp.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html")
+	return strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 func (s *Server) page(w stdhttp.ResponseWriter) {

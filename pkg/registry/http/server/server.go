@@ -24,6 +24,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/bodies"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/budget"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/hold"
+	"github.com/cb02dfca/micro/pkg/registry/http/internal/outgoing"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/store"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
 	"github.com/cb02dfca/micro/pkg/registry/internal/hub"
@@ -57,7 +58,7 @@ type Options struct {
 
 	TTL    time.Duration // of a node that is put without one; default 30 s
 	MinTTL time.Duration // a shorter ttl is raised to it; default 1 s
-	MaxTTL time.Duration // a longer ttl is cut to it; default 1 h
+	MaxTTL time.Duration // a longer ttl is cut to it, or refused for a node that is nobody's; default 1 h
 	// Grace is how long the server says that it is starting: owners are to put their nodes again by then.
 	// Default TTL. Negative: not at all.
 	Grace time.Duration
@@ -118,6 +119,7 @@ type Server struct {
 	nodes   *hub.Hub
 	epoch   string
 	bodies  *bodies.Bodies
+	sent    *outgoing.Ledger
 	metrics metrics
 	policy  func() string // of the page
 	started time.Time
@@ -151,6 +153,7 @@ func New(o Options) (*Server, error) {
 		o: o, held: held, nodes: held.Nodes(), epoch: held.Epoch(), started: time.Now(), policy: sync.OnceValue(pagePolicy),
 		token: sha256.Sum256([]byte(o.Token)), writes: budget.New(o.MaxWrites, burstSeconds*o.MaxWrites), wrong: budget.New(authRate, authRate),
 	}
+	s.sent = outgoing.New(heldBytes, patience)
 	s.bodies = bodies.New(s.nodes, s.epoch, s.starting)
 	s.life, s.end = context.WithCancel(context.Background())
 	mux := stdhttp.NewServeMux()
@@ -165,6 +168,15 @@ func New(o Options) (*Server, error) {
 	mux.HandleFunc("GET "+wire.HealthPath, s.health)
 	mux.HandleFunc("GET "+wire.ReadyPath, s.ready)
 	mux.HandleFunc("GET "+wire.MetricsPath, s.metricsPage)
+	for path, methods := range map[string]string{
+		wire.NodesPath: "DELETE, GET, HEAD", wire.NodesPath + "/{id}": "DELETE, GET, HEAD, PUT", wire.ServicesPath: readOnly, wire.ServicesPath + "/{name}": readOnly,
+		wire.WatchPath: readOnly, wire.HealthPath: readOnly, wire.ReadyPath: readOnly, wire.MetricsPath: readOnly, "/{$}": readOnly,
+	} {
+		mux.HandleFunc(path, func(w stdhttp.ResponseWriter, r *stdhttp.Request) {
+			w.Header().Set("Allow", methods)
+			s.refuse(w, stdhttp.StatusMethodNotAllowed, "%.20q is no method of %.100q: %s are", r.Method, r.URL.Path, methods)
+		})
+	}
 	mux.HandleFunc("/", func(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.NotFound, "no %s %.100q here: see /v1/nodes, /v1/services, /v1/watch and /healthz", r.Method, r.URL.Path)
 	})
@@ -172,6 +184,9 @@ func New(o Options) (*Server, error) {
 	s.outer = s.guard("127.0.0.1")
 	return s, nil
 }
+
+// readOnly are the methods of most paths.
+const readOnly = "GET, HEAD"
 
 // guard puts the checks for a server that listens on address before the handler.
 func (s *Server) guard(address string) stdhttp.Handler {
@@ -218,8 +233,13 @@ func (s *Server) admit(next stdhttp.Handler) stdhttp.Handler {
 			s.refuse(w, status.Unavailable, "the registry server stops")
 			return
 		}
-		if wantsPage(r) {
-			s.page(w)
+		if r.URL.Path == "/" && (r.Method == stdhttp.MethodGet || r.Method == stdhttp.MethodHead) {
+			if wantsPage(r) {
+				s.page(w)
+			} else {
+				w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+				_, _ = w.Write([]byte(about)) // a client that has gone needs no answer
+			}
 			return
 		}
 		public := r.URL.Path == wire.HealthPath || r.URL.Path == wire.ReadyPath
@@ -259,6 +279,10 @@ func (s *Server) put(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 	free := r.URL.Query().Get("owner") == wire.Nobody
 	if free && secret != "" {
 		s.refuse(w, status.InvalidArgument, "owner=%s goes without %s", wire.Nobody, wire.LeaseHeader)
+		return
+	}
+	if asked, _ := time.ParseDuration(r.URL.Query().Get("ttl")); free && asked > s.o.MaxTTL { // nobody would renew it
+		s.refuse(w, status.InvalidArgument, "ttl %v: a node that is nobody's stays for %v at most", asked, s.o.MaxTTL)
 		return
 	}
 	if secret == "" && !free {
@@ -383,7 +407,8 @@ func (s *Server) node(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 }
 
 func (s *Server) list(w stdhttp.ResponseWriter, _ *stdhttp.Request) {
-	s.send(w, s.bodies.All()...)
+	pieces, _ := s.bodies.All()
+	s.send(w, pieces...)
 }
 
 func (s *Server) get(w stdhttp.ResponseWriter, r *stdhttp.Request) {
@@ -393,7 +418,7 @@ func (s *Server) get(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 		s.refuse(w, status.NotFound, "no node of the service %.300q", name)
 		return
 	}
-	s.send(w, s.bodies.Set(found))
+	s.send(w, s.pieces(found, wholeOf(*found.Nodes))...)
 }
 
 func (s *Server) set(service string) wire.Set {
@@ -428,9 +453,12 @@ func (s *Server) send(w stdhttp.ResponseWriter, pieces ...[]byte) {
 	}
 	w.Header().Set("Content-Type", wire.JSONType)
 	w.Header().Set("Content-Length", strconv.Itoa(size))
+	control := stdhttp.NewResponseController(w)
+	line := s.sent.Hold(func() { _ = control.SetWriteDeadline(time.Unix(1, 0)) }, pieces)
+	defer line.Done()
 	for _, piece := range pieces {
 		if _, err := w.Write(piece); err != nil {
-			return // a client that has gone needs no answer
+			return // a client that has gone needs no answer, and one that does not read none either
 		}
 	}
 }

@@ -310,3 +310,27 @@ func BenchmarkListAfterAChange(b *testing.B) {
 		})
 	}
 }
+
+// TestSkip: who reads the set elsewhere is told of what comes after it alone, and of how much that may be.
+func TestSkip(t *testing.T) {
+	t.Parallel()
+	h := hub.New()
+	h.Put(node("greeter", "a"))
+	h.Put(node("greeter", "b"))
+	r := h.Follow("")
+	defer r.Stop()
+	if !r.Whole() || r.Ahead(false) != 2 || r.Skip(h.Revision()-1) || !r.Skip(h.Revision()) || r.Skip(h.Revision()) {
+		t.Error("the first set")
+	}
+	h.Put(node("greeter", "c"))
+	if r.Whole() || r.Ahead(false) != 1 || r.Ahead(true) != 3 || r.Revision() == h.Revision() {
+		t.Error("a change")
+	}
+	if c, revision, ok, err := r.Change(); !ok || err != nil || c.Reset || len(c.Put) != 1 || c.Put[0].ID != "c" || revision != h.Revision() {
+		t.Errorf("%v %v", c, err)
+	}
+	h.Fail(errors.New("lost"))
+	if r.Skip(h.Revision()) {
+		t.Error("a set that is not known was skipped")
+	}
+}

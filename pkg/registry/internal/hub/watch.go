@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"iter"
+	"math"
 	"sync"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -148,14 +149,42 @@ func (r *Reader) Change() (c registry.Change, revision uint64, ok bool, err erro
 	return c, revision, ok, err
 }
 
+// Ahead gives how many nodes Change would tell of at most, or Set where sets is true.
+func (r *Reader) Ahead(sets bool) int {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	if sets || r.failed || !r.begun || r.at < r.view.begin {
+		return r.hub.size(r.view)
+	}
+	return int(r.view.end() - r.at)
+}
+
+// Whole reports whether Change would give a whole set.
+func (r *Reader) Whole() bool {
+	r.hub.mu.Lock()
+	defer r.hub.mu.Unlock()
+	return r.failed || !r.begun || r.at < r.view.begin
+}
+
+// Skip is Set for who reads the set elsewhere, after it: what is new is taken, if anything is, up to a revision of the hub, and all or nothing of it.
+func (r *Reader) Skip(revision uint64) bool {
+	_, ok, err := r.takeUpTo(revision, func(uint64, bool) {})
+	return ok && err == nil
+}
+
 // take calls read where there is something to take, with what was taken before: the changes up to a number, or nothing
 // that still holds.
 func (r *Reader) take(read func(at uint64, whole bool)) (revision uint64, ok bool, err error) {
+	return r.takeUpTo(math.MaxUint64, read)
+}
+
+// takeUpTo takes nothing where the hub has changed after a revision.
+func (r *Reader) takeUpTo(last uint64, read func(at uint64, whole bool)) (revision uint64, ok bool, err error) {
 	h := r.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch whole := r.failed || !r.begun; {
-	case h.closed:
+	case h.closed || h.revision > last:
 	case h.err != nil:
 		first := !r.failed
 		r.failed = true

@@ -113,21 +113,30 @@ func (k *kept) get(now uint64, starting bool, make func() (uint64, []byte)) []by
 	return k.body
 }
 
-// All gives the set of all nodes, in pieces. It has what the server has when it is called, or more.
-func (b *Bodies) All() [][]byte {
+// All gives the set of all nodes, in pieces, with its revision. It has what the server has when it is called, or more.
+func (b *Bodies) All() (pieces [][]byte, revision uint64) {
 	starting := b.starting()
-	pieces, revision := b.whole.get(b.hub, b.texts)
+	pieces, revision = b.whole.get(b.hub, b.texts)
 	head := append(AppendHead(make([]byte, 0, 128), b.epoch, revision, starting), `,"nodes":[`...)
-	return append(append([][]byte{head}, pieces...), []byte("]}\n"))
+	return append(append([][]byte{head}, pieces...), []byte("]}\n")), revision
+}
+
+// Pieces gives a set, or a line, in pieces: of it all but the nodes and what has gone, and between that the text that fields gives of them.
+func (b *Bodies) Pieces(s wire.Set, fields func(build func() []byte) []byte) [][]byte {
+	pieces := [][]byte{AppendHead(make([]byte, 0, 128), s.Epoch, s.Revision, s.Starting)}
+	if text := fields(func() []byte { return b.appendFields(nil, s) }); len(text) > 0 {
+		pieces = append(pieces, text)
+	}
+	return append(pieces, []byte("}\n"))
 }
 
 // Set gives a set, or a line.
 func (b *Bodies) Set(s wire.Set) []byte {
-	size := 128
-	if s.Nodes != nil {
-		size += 256 * len(*s.Nodes)
-	}
-	out := AppendHead(make([]byte, 0, size), s.Epoch, s.Revision, s.Starting)
+	return append(b.appendFields(AppendHead(make([]byte, 0, 512), s.Epoch, s.Revision, s.Starting), s), "}\n"...)
+}
+
+// appendFields appends the nodes of a set, or of a line, and what has gone.
+func (b *Bodies) appendFields(out []byte, s wire.Set) []byte {
 	if s.Nodes != nil {
 		out = b.appendNodes(append(out, `,"nodes":`...), *s.Nodes)
 	}
@@ -137,7 +146,7 @@ func (b *Bodies) Set(s wire.Set) []byte {
 	if len(s.Gone) > 0 {
 		out = append(append(out, `,"gone":`...), text(s.Gone)...)
 	}
-	return append(out, "}\n"...)
+	return out
 }
 
 // AppendHead begins an object of a set.
@@ -151,8 +160,12 @@ func AppendHead(out []byte, epoch string, revision uint64, starting bool) []byte
 }
 
 func (b *Bodies) appendNodes(out []byte, nodes []registry.Node) []byte {
-	out = append(out, '[')
-	for i, text := range b.texts(nodes) {
+	texts, size := b.texts(nodes), 2
+	for _, text := range texts {
+		size += len(text) + 1
+	}
+	out = append(slices.Grow(out, size), '[')
+	for i, text := range texts {
 		if i > 0 {
 			out = append(out, ',')
 		}

@@ -230,8 +230,15 @@ func TestAnswersAreTheSame(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t)
-			p.same(t, c.messages, 1<<20, true)
-			if got := p.quick.Load(); got != c.quick {
+			got := int64(-1)
+			for range 20 { // a client may be so quick that net/http has begun to read its next request: it is net/http's then
+				before := p.quick.Load()
+				p.same(t, c.messages, 1<<20, true)
+				if got = p.quick.Load() - before; got >= c.quick {
+					break
+				}
+			}
+			if got != c.quick {
 				t.Errorf("the shortcut gave %d answers, want %d", got, c.quick)
 			}
 			for _, piece := range []int{1, 7, 100} {
@@ -246,9 +253,16 @@ func TestAnswersAreTheSame(t *testing.T) {
 func TestPiecesAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	p.talk(t, 0, []string{get, quick, quick}, 1<<20, true)
+	got := int64(0)
+	for range 20 { // as above
+		before := p.quick.Load()
+		p.talk(t, 0, []string{get, quick, quick}, 1<<20, true)
+		if got = p.quick.Load() - before; got == 2 {
+			break
+		}
+	}
 	p.talk(t, 0, []string{get, quick[:2]}, 1<<20, true)
-	if got := p.quick.Load(); got != 2 {
+	if got != 2 {
 		t.Errorf("%d answers, want 2", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -57,6 +58,7 @@ type reader struct {
 	meta meta
 	seen map[uint64]bool // pages
 	bad  func(*DamageError) error
+	torn bool // there was damage beyond single records: not all pages were found
 }
 
 // contents are what a file holds.
@@ -111,6 +113,7 @@ func (r *reader) whole(c *contents) error {
 }
 
 func (r *reader) damage(offset uint64, what string, args ...any) error {
+	r.torn = true
 	return r.bad(&DamageError{Path: r.path, Offset: int64(offset), What: fmt.Sprintf(what, args...)})
 }
 
@@ -180,7 +183,10 @@ func (r *reader) contents() (*contents, error) {
 			case bytes.Equal(bucket, nodesBucket):
 				rec, err := decode(key, value)
 				if err != nil {
-					return r.damage(at, "the record of %.100q: %s", key, err)
+					torn := r.torn
+					err = r.damage(at, "the record of %.100q: %s", key, err)
+					r.torn = torn
+					return err
 				}
 				c.records = append(c.records, rec)
 			default:
@@ -283,7 +289,8 @@ type element struct {
 func word(b []byte) uint64 { return uint64(binary.NativeEndian.Uint32(b)) }
 
 // Salvage makes a new file of the records that can still be read of a damaged one, which keeps standing beside it under
-// the name that is given. It gives how many there are.
+// the name that is given. It gives how many there are. Where pages cannot be found from the file's root, all that stand in the file are read: records
+// that were changed or removed not long before may come back as they were, until their leases are over.
 func Salvage(dir string) (records int, kept string, err error) {
 	path := filepath.Join(dir, FileName)
 	if db, err := bolt.Open(path, 0, &bolt.Options{Timeout: lockTime, ReadOnly: true}); err == nil {
@@ -299,13 +306,57 @@ func Salvage(dir string) (records int, kept string, err error) {
 	c := &contents{}
 	if r.metas(true) == nil {
 		c, _ = r.contents() // bad gives none
+	} else {
+		r.torn, r.meta.pageSize = true, uint64(os.Getpagesize())
+	}
+	good := unique(c.records)
+	if r.torn {
+		good = unique(append(good, agreed(r.scan())...))
 	}
 	kept = fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
 	if err := os.Rename(path, kept); err != nil {
 		return 0, "", fmt.Errorf("registry: %w", err)
 	}
-	good := unique(c.records)
 	return len(good), kept, create(path, good)
+}
+
+// scan gives the records of all pages that look like leaves, whether or not another page leads there. A page has no checksum, but each record
+// has. Some pages are of before, and what they hold has changed, or gone, since.
+func (r *reader) scan() (records []Record) {
+	size := r.meta.pageSize
+	for at := uint64(0); at+pageHead <= uint64(len(r.data)); at += size {
+		b := r.data[at:]
+		if binary.NativeEndian.Uint64(b) != at/size || binary.NativeEndian.Uint16(b[8:]) != flagLeaf {
+			continue
+		}
+		end := min((word(b[12:])+1)*size, uint64(len(b))) // it may be cut off
+		for i := range uint64(binary.NativeEndian.Uint16(b[10:])) {
+			e := pageHead + i*elementBytes
+			if e+elementBytes > end {
+				break
+			}
+			from, ksize, vsize := e+word(b[e+4:]), word(b[e+8:]), word(b[e+12:])
+			if word(b[e:]) != 0 || from+ksize+vsize > end {
+				continue
+			}
+			if rec, err := decode(b[from:from+ksize], b[from+ksize:from+ksize+vsize]); err == nil {
+				records = append(records, rec)
+			}
+		}
+	}
+	return records
+}
+
+// agreed leaves out records of an id that stands with several owners: the wrong one would keep the right one out until its lease is over.
+func agreed(records []Record) []Record {
+	owner, several := map[string][32]byte{}, map[string]bool{}
+	for _, r := range records {
+		if by, ok := owner[r.ID]; ok && by != r.Owner {
+			several[r.ID] = true
+		}
+		owner[r.ID] = r.Owner
+	}
+	return slices.DeleteFunc(records, func(r Record) bool { return several[r.ID] })
 }
 
 // unique leaves out records whose id stands twice, as it may in a damaged file.

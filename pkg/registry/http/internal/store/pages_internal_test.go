@@ -41,6 +41,13 @@ func FuzzRead(f *testing.F) {
 			if _, err := r.contents(); err != nil { // as Salvage reads it
 				t.Error(err)
 			}
+		} else {
+			r.meta.pageSize = 4096
+		}
+		for _, rec := range r.scan() {
+			if len(rec.Node) != 200 || !strings.HasPrefix(rec.ID, "node-") {
+				t.Errorf("a record that was never written: %q", rec.ID)
+			}
 		}
 	})
 }

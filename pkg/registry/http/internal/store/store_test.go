@@ -265,6 +265,84 @@ func TestSalvage(t *testing.T) {
 	}
 }
 
+// TestSalvageOfAPart: where a half of the file is lost, wherever its root stood, the records of the other half are saved, each as it was.
+func TestSalvageOfAPart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	want := map[string]store.Record{}
+	for i := range 1000 {
+		r := record(fmt.Sprintf("node-%04d", i), 200)
+		want[r.ID] = r
+		must(t, s.Put(r))
+	}
+	must(t, s.Close())
+	data, err := os.ReadFile(filepath.Join(dir, store.FileName))
+	must(t, err)
+	used := len(data)
+	for data[used-1] == 0 {
+		used--
+	}
+	half := used / 2 / 4096 * 4096
+	for name, damaged := range map[string][]byte{
+		"the second half is cut off":   data[:half+100],
+		"the second half is zeros":     append(slices.Clone(data[:half]), make([]byte, len(data)-half)...),
+		"the first half is zeros":      append(make([]byte, half), data[half:]...),
+		"the pages' numbers are wrong": shifted(data),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if _, err := reopen(t, dir, damaged); err == nil {
+				t.Fatal("the damaged file was opened")
+			}
+			n, _, err := store.Salvage(dir)
+			must(t, err)
+			if shift := strings.Contains(name, "numbers"); shift && n != 0 || !shift && n < 300 {
+				t.Errorf("%d records were saved", n)
+			}
+			_, got := open(t, dir)
+			if len(got) != n {
+				t.Errorf("%d records, want %d", len(got), n)
+			}
+			for _, r := range got {
+				if !same([]store.Record{r}, []store.Record{want[r.ID]}) {
+					t.Errorf("%q is another", r.ID)
+				}
+			}
+		})
+	}
+}
+
+// shifted moves all pages by one, so that none is where it says.
+func shifted(data []byte) []byte { return append(make([]byte, 3*4096), data[2*4096:]...) }
+
+// TestSalvageLeavesOutTheDoubtful: of a node that two owners had, a page of before may have the wrong one.
+func TestSalvageLeavesOutTheDoubtful(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, _ := open(t, dir)
+	for i := range 50 {
+		must(t, s.Put(record(fmt.Sprint("node-", i), 200)))
+	}
+	taken := record("node-7", 200)
+	taken.Owner[0]++
+	must(t, s.Put(taken))
+	must(t, s.Close())
+	data, err := os.ReadFile(filepath.Join(dir, store.FileName))
+	must(t, err)
+	clear(data[:2*4096])
+	dir = t.TempDir()
+	if _, err := reopen(t, dir, data); err == nil {
+		t.Fatal("the damaged file was opened")
+	}
+	n, _, err := store.Salvage(dir)
+	must(t, err)
+	if _, got := open(t, dir); n < 40 || slices.ContainsFunc(got, func(r store.Record) bool { return r.ID == "node-7" }) {
+		t.Errorf("%d records, with node-7 perhaps", n)
+	}
+}
+
 // TestFault_R6_FailedDisk: after a write that failed nothing is acknowledged any more.
 func TestFault_R6_FailedDisk(t *testing.T) {
 	t.Parallel()
