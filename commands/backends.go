@@ -72,6 +72,7 @@ func DefaultBackends() Backends {
 		},
 		Transports: transport.Openers{
 			"http":     transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
+			"https":    transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
 			"memory":   transportmemory.Open,
 			"ws":       websocket.Open,
 			"wss":      websocket.Open,

@@ -231,9 +231,10 @@ func remoteFailure(ce *client.Error, st *status.Error) *failure {
 	return withNode(f, ce)
 }
 
-// timeoutFailure is that of a call whose time ran out. The system may have had less patience than we.
+// timeoutFailure is that of a call whose time ran out. The system, or a transport, may have had less patience than we: then it is theirs
+// that is told.
 func timeoutFailure(ce *client.Error, within time.Duration) *failure {
-	if errors.Is(ce.Err, syscall.ETIMEDOUT) || ce.Elapsed > 0 && ce.Elapsed < within*3/4 { // a connection may be waited for less long
+	if errors.Is(ce.Err, syscall.ETIMEDOUT) || ce.Elapsed > 0 && ce.Elapsed < within/10*9 {
 		within = ce.Elapsed.Round(time.Millisecond)
 	}
 	f := fail(exitTimeout, "%s: no answer within %s", what(ce), within)

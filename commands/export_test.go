@@ -7,7 +7,14 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/cb02dfca/micro/pkg/client"
 )
+
+// TimeoutText tells of a call that ended after elapsed, and might have taken longer.
+func TimeoutText(elapsed, within time.Duration) string {
+	return timeoutFailure(&client.Error{Service: "echo", Endpoint: "Echo.Call", Elapsed: elapsed, Err: context.DeadlineExceeded}, within).what
+}
 
 // Line is a command line taken apart, as tests see it.
 type Line struct {

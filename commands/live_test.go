@@ -540,3 +540,78 @@ func TestRegistryServerTLS(t *testing.T) {
 		t.Errorf("%s: exit %d, %q", server, code, l.stderr)
 	}
 }
+
+// TestRunTLS: a service on all interfaces by https is called by who trusts its authority, with a certificate of the one that it wants; and one in
+// the clear says so at its start.
+func TestRunTLS(t *testing.T) {
+	t.Parallel()
+	ca, cert, key := testserver.Certificates(t)
+	w := newWorld(t)
+	deps := func(args ...string) (commands.Deps, *bytes.Buffer, *bytes.Buffer) {
+		d, stdout, stderr := w.deps(pipe, nil, args...)
+		all := commands.DefaultBackends()
+		d.Backends.Transports, d.Backends.Registries, d.Backends.Brokers = all.Transports, all.Registries, all.Brokers
+		return d, stdout, stderr
+	}
+	serve := func(transport, address string) (l *live, ready map[string]any) {
+		t.Helper()
+		d, _, _ := deps("run", "--registry", "memory", "--broker", "memory", "--transport", transport, "--address", address, "-o", "jsonl", "builtin:echo")
+		l = start(t, d)
+		until(t, l.stdout, "\n")
+		if err := json.Unmarshal([]byte(l.stdout.String()), &ready); err != nil {
+			t.Fatalf("%v: %q, %q", err, l.stdout, l.stderr)
+		}
+		return l, ready
+	}
+	const open = "whoever reaches the address may call, in the clear"
+	mine := "&cert-file=" + cert + "&key-file=" + key
+	l, ready := serve("https://?client-ca-file="+ca+"&ca-file="+ca+mine, "0.0.0.0:0")
+	_, port, err := net.SplitHostPort(ready["address"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for transport, want := range map[string]string{
+		"https://?ca-file=" + ca + mine: "",
+		"https://?ca-file=" + ca:        "certificate required",
+		"https://":                      "certificate signed by unknown authority",
+		"http":                          "the peer speaks TLS",
+	} {
+		d, stdout, stderr := deps("call", "--transport", transport, "--address", "127.0.0.1:"+port, "echo", "Echo.Call", "text=hi", "-q", ".text")
+		code := commands.Main(t.Context(), d)
+		if want == "" && (code != 0 || stdout.String() != "hi\n") || want != "" && (code == 0 || !strings.Contains(stderr.String(), want)) {
+			t.Errorf("%s: exit %d, %q, %q", transport, code, stdout, stderr)
+		}
+	}
+	if code := l.stop(t); code != 0 || strings.Contains(l.stderr.String(), open) {
+		t.Errorf("https: exit %d, %q", code, l.stderr)
+	}
+	for address, said := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
+		l, _ := serve("http", address)
+		if code := l.stop(t); code != 0 || strings.Contains(l.stderr.String(), open) != said {
+			t.Errorf("http on %s: exit %d, %q", address, code, l.stderr)
+		}
+	}
+}
+
+// TestTokenInTheClear: who sends a registry's token over a network without TLS is told.
+func TestTokenInTheClear(t *testing.T) {
+	t.Parallel()
+	for url, said := range map[string]bool{"http://192.0.2.1:8000": true, "http://127.0.0.1:1": false, "https://192.0.2.1:8000": false} {
+		d, _, stderr := newWorld(t).deps(pipe, map[string]string{registryhttp.EnvToken: "secret"}, "list", "--registry", url, "--timeout", "1ms")
+		d.Backends.Registries["http"], d.Backends.Registries["https"] = registryhttp.Open, registryhttp.Open
+		commands.Main(t.Context(), d)
+		if strings.Count(stderr.String(), "in the clear") == 1 != said || strings.Contains(stderr.String(), "secret") {
+			t.Errorf("%s: %q", url, stderr)
+		}
+	}
+}
+
+// TestEarlyTimeout: where a transport gives up earlier than the call's time, its own time is told.
+func TestEarlyTimeout(t *testing.T) {
+	t.Parallel()
+	for elapsed, want := range map[time.Duration]string{2001 * time.Millisecond: "2.001s", 4999 * time.Millisecond: "5s", 0: "5s"} {
+		if text := commands.TimeoutText(elapsed, 5*time.Second); !strings.HasSuffix(text, "no answer within "+want) {
+			t.Errorf("after %v: %q", elapsed, text)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/registry"
+	registryhttp "github.com/cb02dfca/micro/pkg/registry/http"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
@@ -38,7 +39,19 @@ func (in *invocation) openRegistry(ctx context.Context) (registry.Registry, erro
 	in.reg = r
 	in.onClose(r)
 	in.warnInsecure("registry", in.registryName())
+	in.warnClear()
 	return r, nil
+}
+
+// warnClear says so where a registry's token goes over a network in the clear.
+func (in *invocation) warnClear() {
+	u, err := url.Parse(in.registryName())
+	if err != nil || u.Scheme != "http" || !in.registryElsewhere() {
+		return
+	}
+	if token, _ := in.Env(registryhttp.EnvToken); token != "" || u.Query().Get("token-file") != "" {
+		in.warn("warning: the token goes to registry %s in the clear, for whoever is on the way to read: https is not", u.Host)
+	}
 }
 
 // warnInsecure says so where a URL asks for a listener beyond loopback that lets in everybody.

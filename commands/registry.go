@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -309,12 +308,8 @@ func listenOn(ctx context.Context, address, what string) (net.Listener, error) {
 	if host == "" {
 		address = net.JoinHostPort("127.0.0.1", port)
 	}
-	network := "tcp"
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
-		network = "tcp4" // 0.0.0.0 would else listen on [::]
-	}
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, network, address)
+	l, err := config.Listen(ctx, hostcheck.Network(address), address)
 	switch {
 	case err == nil:
 		return l, nil

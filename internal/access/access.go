@@ -15,10 +15,11 @@ import (
 
 // The parameters of a URL that TLS, Login and Token read.
 const (
-	ParamTLS         = "tls"              // true: TLS, with the system's authorities; each of the next three files says the same
+	ParamTLS         = "tls"              // true: TLS, with the system's authorities; each of the next four files says the same
 	ParamCA          = "ca-file"          // PEM: the authorities that the server's certificate may be of
 	ParamCert        = "cert-file"        // PEM: this program's certificate, and
 	ParamKey         = "key-file"         // PEM: its key
+	ParamClientCA    = "client-ca-file"   // PEM: the authorities that a listener wants its clients' certificates of
 	ParamCredentials = "credentials-file" // one line, name:password
 	ParamToken       = "token-file"       // one line, the token
 )
@@ -29,7 +30,8 @@ const maxFile = 1 << 20
 // TLS gives what the parameters ask for, nil where that is no TLS.
 func TLS(params map[string]string) (*tls.Config, error) {
 	ca, cert, key := params[ParamCA], params[ParamCert], params[ParamKey]
-	on := ca != "" || cert != "" || key != ""
+	clients := params[ParamClientCA]
+	on := ca != "" || cert != "" || key != "" || clients != ""
 	if v, ok := params[ParamTLS]; ok {
 		want, err := strconv.ParseBool(v)
 		if err != nil || !want && on {
@@ -42,14 +44,18 @@ func TLS(params map[string]string) (*tls.Config, error) {
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca != "" {
-		pem, err := readFile(ca)
+		pool, err := authorities(ParamCA, ca)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ParamCA, err)
+			return nil, err
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s %s holds no certificate", ParamCA, ca)
+		config.RootCAs = pool
+	}
+	if clients != "" {
+		pool, err := authorities(ParamClientCA, clients)
+		if err != nil {
+			return nil, err
 		}
+		config.ClientCAs, config.ClientAuth = pool, tls.RequireAndVerifyClientCert
 	}
 	if (cert == "") != (key == "") {
 		return nil, errors.New(ParamCert + " and " + ParamKey + " go together")
@@ -62,6 +68,18 @@ func TLS(params map[string]string) (*tls.Config, error) {
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config, nil
+}
+
+func authorities(param, file string) (*x509.CertPool, error) {
+	pem, err := readFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", param, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s %s holds no certificate", param, file)
+	}
+	return pool, nil
 }
 
 // Login gives a user's name and password: those of the file that the parameters name, else those of the two environment

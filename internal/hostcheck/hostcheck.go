@@ -69,6 +69,16 @@ func newChecker(o Options) *checker {
 // Loopback reports whether address, a host with or without a port, is a loopback address or localhost.
 func Loopback(address string) bool { return local(bare(address)) }
 
+// Network gives the network on which to listen at an address: "tcp4" for a literal of IPv4, since 0.0.0.0 on "tcp" takes the connections of
+// IPv6 as well.
+func Network(address string) string {
+	host, _, _ := net.SplitHostPort(address)
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
+}
+
 type checker struct {
 	next    http.Handler
 	allowed []string

@@ -36,6 +36,9 @@ func (t *transports) address(n *registry.Node) string {
 	if scheme == "" || scheme == t.own || t.openers[scheme] == nil {
 		return n.Address // to a stranger, as to one who does not say
 	}
+	if t.own == scheme+"s" { // https and http, wss and ws
+		return n.Address // no record brings a client of TLS to speak in the clear
+	}
 	return scheme + "://" + n.Address
 }
 

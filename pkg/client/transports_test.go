@@ -86,3 +86,34 @@ func TestTransports(t *testing.T) {
 		t.Errorf("Close: %v; it was opened %d times, closed %t", err, opened, closed)
 	}
 }
+
+// labelled is a transport of a scheme.
+type labelled struct {
+	transport.Transport
+	scheme string
+}
+
+func (l labelled) Scheme() string { return l.scheme }
+
+// TestNoStepDown: a record that names the transport without TLS does not bring a client of TLS to it.
+func TestNoStepDown(t *testing.T) {
+	t.Parallel()
+	open := func(context.Context, *url.URL) (transport.Transport, error) { return memory.New(), nil }
+	reg := registrymemory.New()
+	defer reg.Close()
+	for _, tt := range []struct{ own, label, want string }{
+		{"https", "http", "a:1"}, {"https", "https", "a:1"}, {"wss", "ws", "a:1"}, {"http", "https", "https://a:1"}, {"ws", "wss", "wss://a:1"}, {"https", "ws", "ws://a:1"},
+	} {
+		c, err := client.New(client.WithTransport(labelled{memory.New(), tt.own}), client.WithRegistry(reg),
+			client.WithTransports(transport.Openers{"http": open, "https": open, "ws": open, "wss": open}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.AddressOf(registry.Node{Address: "a:1", Metadata: map[string]string{registry.MetaTransport: tt.label}}); got != tt.want {
+			t.Errorf("%s dials a node of %s by %q, want %q", tt.own, tt.label, got, tt.want)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -85,7 +85,7 @@ func (d Drivers) broker(o *options) error {
 }
 
 func (d Drivers) transport(o *options) error {
-	openers := transport.Openers{"http": transporthttp.OpenBeside(d.Transports)}
+	openers := transport.Openers{"http": transporthttp.OpenBeside(d.Transports), "https": transporthttp.OpenBeside(d.Transports)}
 	maps.Copy(openers, d.Transports)
 	raw := os.Getenv(EnvTransport)
 	if len(d.Transports) > 0 || raw != "" {

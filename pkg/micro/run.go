@@ -17,6 +17,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/transport"
+	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 )
 
 // registerTimeout bounds one registration, renewal or removal.
@@ -93,6 +94,7 @@ func (r *run) up(ctx context.Context) error {
 		}
 		r.subs = append(r.subs, opened)
 	}
+	r.warnOpen(l.Addr())
 	r.setNode(node)
 	if err := r.register(ctx); err != nil {
 		return err
@@ -140,6 +142,19 @@ func (r *run) listen(ctx context.Context) (transport.Listener, error) {
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
 	}
 	return l, nil
+}
+
+// warnOpen tells of a service that a network reaches over HTTP without TLS: that is what serves a network which is trusted, and ought to be
+// known where it is not.
+func (r *run) warnOpen(address string) {
+	t, ok := r.transport.(*transporthttp.Transport)
+	if !ok || t.Scheme() != "http" {
+		return
+	}
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && ip != nil && !ip.IsLoopback() {
+		r.logger.Warn("whoever reaches the address may call, in the clear: transport https, with client-ca-file, is for networks that are not trusted", "address", address)
+	}
 }
 
 // announced gives the address that callers are told. A service that listens on all interfaces needs one to name.

@@ -33,8 +33,9 @@
 // # On one machine
 //
 // Without seeds, members of one machine meet at 127.0.0.1:7946, the door: whoever has registered a node, and finds nobody there,
-// listens there too, beside a port of its own. When it ends another takes its place within a second or two. Any seed
-// on loopback works so.
+// listens there too, beside a port of its own. When it ends, or is killed, another that has registered takes its place: each tries to listen
+// there ten times a second. Who finds nobody there looks for half a second before he takes the place, or lists nothing. Any seed on
+// loopback works so.
 //
 // # Limits
 //

@@ -83,6 +83,41 @@ func TestDoor(t *testing.T) {
 	}
 }
 
+// When the process that has the door is killed another has it at once: whoever comes then finds those that live, at its first answer,
+// and who registers then is found by them, though memberlist finds the killed one dead seconds later.
+func TestDoorKilled(t *testing.T) {
+	t.Parallel()
+	seed := testserver.FreeAddr()
+	stays := open(t, at(seed))
+	first := start(t, role{URL: "gossip://" + seed, Nodes: []registry.Node{node("first")}}, here(t))
+	lists(t, stays, "first")
+	must(t, stays.Register(t.Context(), node("stays"), 0))
+	doors := []*process{first}
+	for _, id := range []string{"second", "third"} {
+		doors = append(doors, start(t, role{URL: "gossip://" + seed, Nodes: []registry.Node{node(id)}}, here(t)))
+	}
+	lists(t, stays, "first", "second", "stays", "third")
+	sets := watching(t, stays, "")
+	for i, p := range doors {
+		p.kill()
+		killed := time.Now()
+		r := open(t, at(seed))
+		nodes, err := r.List(t.Context())
+		if err != nil || !strings.Contains(strings.Join(names(nodes), " "), "stays") {
+			t.Errorf("who came after kill %d lists %v, %v", i, names(nodes), err)
+		}
+		came := time.Since(killed)
+		late := node(fmt.Sprint("late-", i))
+		must(t, r.Register(t.Context(), late, 0))
+		expect(t, sets, "who came late", func(s set) bool { return strings.Contains(strings.Join(names(s.nodes), " "), late.ID) })
+		t.Logf("after kill %d who came listed %v at %v, and was listed at %v", i, names(nodes), came.Round(time.Millisecond), time.Since(killed).Round(time.Millisecond))
+		if took := time.Since(killed); took > 5*time.Second {
+			t.Errorf("it took %v to meet: as long as to find out that a process is dead", took)
+		}
+		must(t, r.Close())
+	}
+}
+
 // Two that were started when neither was to be found meet, whoever is first to have a node.
 func TestMeetLater(t *testing.T) {
 	t.Parallel()

@@ -135,6 +135,9 @@ func (r *Registry) start(bound netip.Addr) error {
 	for _, run := range []func(){r.announce, r.follow, r.seeker.run} {
 		r.busy.Go(run)
 	}
+	if r.delegate.local {
+		r.busy.Go(r.seeker.guard)
+	}
 	for range answerers {
 		r.busy.Go(r.answer)
 	}

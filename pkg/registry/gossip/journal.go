@@ -14,8 +14,14 @@ import (
 type journal struct {
 	*slog.Logger
 
-	mu      sync.Mutex
-	second  time.Time // of which lines are counted
+	mu    sync.Mutex
+	loud  bound // of warnings, and worse
+	quiet bound // of the rest
+}
+
+// bound counts the lines of a second.
+type bound struct {
+	second  time.Time
 	lines   int
 	dropped int
 }
@@ -36,19 +42,23 @@ func (j *journal) bounded(level slog.Level, msg string, args ...any) {
 	if !j.Enabled(context.Background(), level) {
 		return
 	}
+	b := &j.quiet // what need not be seen to takes no place of what ought to be
+	if level >= slog.LevelWarn {
+		b = &j.loud
+	}
 	j.mu.Lock()
 	now := time.Now()
-	if now.Sub(j.second) >= time.Second {
-		j.second, j.lines = now, 0
+	if now.Sub(b.second) >= time.Second {
+		b.second, b.lines = now, 0
 	}
-	if j.lines++; j.lines > linesPerSecond {
-		j.dropped++
+	if b.lines++; b.lines > linesPerSecond {
+		b.dropped++
 		j.mu.Unlock()
 		return
 	}
-	if j.dropped > 0 {
-		args = append(args, "dropped", j.dropped)
-		j.dropped = 0
+	if b.dropped > 0 {
+		args = append(args, "dropped", b.dropped)
+		b.dropped = 0
 	}
 	j.mu.Unlock()
 	j.Log(context.Background(), level, msg, args...)

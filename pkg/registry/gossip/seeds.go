@@ -30,6 +30,8 @@ const (
 	maxLost     = 128
 	lostAtOnce  = 4 // of one round
 	resolveTime = 3 * time.Second
+	doorPace    = 100 * time.Millisecond // between two tries to take a door that another process has, as it may have been killed
+	doorGrace   = 5 * doorPace           // that a first round gives to those who may be about to take it
 )
 
 // seeker finds the others: it tries the seeds, and members that were lost.
@@ -39,17 +41,18 @@ type seeker struct {
 	hurry chan chan struct{} // asks for a round now; what is sent is closed after it
 	once  sync.Once
 
-	mu      sync.Mutex           // nothing else is locked with it
-	holding bool                 // the member is to hold the door
-	met     map[string]time.Time // addresses of seeds, when they were met
-	lost    map[string]time.Time // addresses of members, when they were lost
-	trouble error                // why nobody was met, of the last round
+	mu      sync.Mutex                  // nothing else is locked with it
+	holding bool                        // the member is to hold the door
+	met     map[string]time.Time        // addresses of seeds, when they were met
+	lost    map[string]time.Time        // addresses of members, when they were lost
+	near    map[netip.AddrPort]struct{} // addresses of seeds on loopback
+	trouble error                       // why nobody was met, of the last round
 	door    net.Listener
 	doors   sync.WaitGroup
 }
 
 func newSeeker(r *Registry) *seeker {
-	return &seeker{r: r, first: make(chan struct{}), hurry: make(chan chan struct{}), met: map[string]time.Time{}, lost: map[string]time.Time{}}
+	return &seeker{r: r, first: make(chan struct{}), hurry: make(chan chan struct{}), met: map[string]time.Time{}, lost: map[string]time.Time{}, near: map[netip.AddrPort]struct{}{}}
 }
 
 // run tries until the member's end.
@@ -202,6 +205,9 @@ func (s *seeker) meet(at netip.AddrPort) error {
 	addr := at.String()
 	near := loopback(at.Addr())
 	s.mu.Lock()
+	if near {
+		s.near[at] = struct{}{}
+	}
 	recent := time.Since(s.met[addr]) < quietTime
 	s.mu.Unlock()
 	switch {
@@ -213,6 +219,12 @@ func (s *seeker) meet(at netip.AddrPort) error {
 		return nil
 	}
 	err := s.try(addr)
+	for until := time.Now().Add(doorGrace); near && refused(err) && s.early() && time.Now().Before(until); {
+		if !retry.Pause(s.r.life, doorPace/2) {
+			return err
+		}
+		err = s.try(addr)
+	}
 	if near && refused(err) {
 		if err = s.openDoor(at); inUse(err) {
 			err = s.try(addr) // somebody was faster
@@ -229,6 +241,37 @@ func (s *seeker) try(addr string) error {
 	defer s.mu.Unlock()
 	s.met[addr] = time.Now()
 	return nil
+}
+
+// early reports whether nobody was met so far, in the first round. A door that is closed then may be that of a process that was
+// killed just now, for another one of its members to take.
+func (s *seeker) early() bool {
+	select {
+	case <-s.first:
+		return false
+	default:
+		return s.r.table.others() == 0
+	}
+}
+
+// guard takes the door as soon as the process ends that has it. memberlist finds that out some seconds later, and meanwhile who
+// comes would meet nobody. To try costs next to nothing, and sends nothing.
+func (s *seeker) guard() {
+	for retry.Pause(s.r.life, doorPace) {
+		for _, at := range s.kept() {
+			_ = s.openDoor(at) // it mostly is in use
+		}
+	}
+}
+
+// kept gives the seeds of this machine that other members have as their door, where this one is to hold it after them.
+func (s *seeker) kept() (doors []netip.AddrPort) {
+	s.mu.Lock()
+	if s.holding && s.door == nil {
+		doors = slices.Collect(maps.Keys(s.near))
+	}
+	s.mu.Unlock()
+	return slices.DeleteFunc(doors, func(at netip.AddrPort) bool { return !s.r.table.doorHeld(at.Port()) })
 }
 
 // openDoor listens at a seed's address, so that others meet this member there, if it is to.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/internal/access"
+	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/wire"
@@ -115,6 +116,9 @@ func New(o Options) (*Registry, error) {
 	}
 	if o.TLS != nil && (base.Scheme != "https" || o.Client != nil) {
 		return nil, fmt.Errorf("registry: %s: TLS is for https, and without a Client", opener.Redacted(base))
+	}
+	if o.Token != "" && base.Scheme == "http" && !hostcheck.Loopback(base.Host) {
+		o.Logger.Warn("registry: the token goes over the network in the clear: https is not", "server", base.Host)
 	}
 	r := &Registry{o: o, base: base, host: base.Host, secret: wire.Random(wire.MinSecret / 2), client: newClient(o.TLS)}
 	if o.Client == nil {

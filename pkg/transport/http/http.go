@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/access"
 	"github.com/cb02dfca/micro/internal/opener"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
@@ -136,11 +137,21 @@ func New(o Options) (*Transport, error) {
 	return t, nil
 }
 
-// Scheme is the label of nodes that listen by this Transport: "http".
-func (t *Transport) Scheme() string { return "http" }
+// Scheme is the label of nodes that listen by this Transport, by which clients choose theirs: "http", or "https" with TLS.
+func (t *Transport) Scheme() string {
+	if t.o.TLSConfig != nil {
+		return "https"
+	}
+	return "http"
+}
 
-// Open is the transport.Opener of the URL "http://". Its parameters are plain=true, which leaves the upgrade alone,
-// max-message=BYTES, and hosts=NAME,NAME, the allowed hosts.
+// Open is the transport.Opener of the URLs "http://" and "https://", which is TLS. Its parameters are plain=true, which leaves the upgrade
+// alone, max-message=BYTES, and hosts=NAME,NAME, the allowed hosts; and, of https alone,
+//
+//	ca-file         PEM: the authorities that the peer's certificate may be of; default the system's
+//	cert-file       PEM: the certificate of a listener, or of a client that is asked for one, and
+//	key-file        PEM: its key
+//	client-ca-file  PEM: a listener asks its clients for a certificate of these authorities
 func Open(ctx context.Context, u *url.URL) (transport.Transport, error) {
 	return open(ctx, u, nil)
 }
@@ -156,6 +167,10 @@ func open(ctx context.Context, u *url.URL, set transport.Openers) (transport.Tra
 	if set != nil {
 		known = append(known, "beside")
 	}
+	secure := u.Scheme == "https"
+	if secure {
+		known = append(known, access.ParamCA, access.ParamCert, access.ParamKey, access.ParamClientCA)
+	}
 	params, err := opener.Params(u, known...)
 	if err != nil {
 		return nil, fmt.Errorf("transport/http: %w", err)
@@ -164,6 +179,12 @@ func open(ctx context.Context, u *url.URL, set transport.Openers) (transport.Tra
 		return nil, fmt.Errorf("transport/http: %s: the transport's URL names no host: the address is set on its own", opener.Redacted(u))
 	}
 	var o Options
+	if secure {
+		params[access.ParamTLS] = "true"
+		if o.TLSConfig, err = access.TLS(params); err != nil {
+			return nil, fmt.Errorf("transport/http: %w", err)
+		}
+	}
 	if v, ok := params["plain"]; ok {
 		if o.Plain, err = strconv.ParseBool(v); err != nil {
 			return nil, fmt.Errorf("transport/http: %s: parameter plain: %q is neither true nor false", opener.Redacted(u), v)

@@ -1,6 +1,7 @@
 package http_test
 
 import (
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -25,4 +26,17 @@ func TestConformance(t *testing.T) {
 	transporttest.Run(t, func(t *testing.T) transporttest.Harness {
 		return transporttest.Harness{Transport: newTransport(t, http.Options{}), Address: "127.0.0.1:0"}
 	})
+}
+
+// TestListenIPv4: 0.0.0.0 is all addresses of IPv4, and none of IPv6.
+func TestListenIPv4(t *testing.T) {
+	t.Parallel()
+	l, err := newTransport(t, http.Options{}).Listen(t.Context(), "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if !strings.HasPrefix(l.Addr(), "0.0.0.0:") {
+		t.Errorf("it listens on %s", l.Addr())
+	}
 }

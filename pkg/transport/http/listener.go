@@ -63,7 +63,7 @@ var (
 // they wait in the system's queue.
 func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener, error) {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", addr)
+	ln, err := lc.Listen(ctx, hostcheck.Network(addr), addr)
 	if err != nil {
 		return nil, fmt.Errorf("transport/http: %w", err)
 	}
@@ -75,7 +75,7 @@ func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener
 func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
 	if c := t.o.TLSConfig; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
 		_ = ln.Close()
-		return nil, fmt.Errorf("transport/http: listen on %s: the TLS configuration has no certificate", ln.Addr())
+		return nil, fmt.Errorf("transport/http: listen on %s: the TLS configuration has no certificate (cert-file, key-file)", ln.Addr())
 	}
 	l := &Listener{
 		t:        t,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
@@ -53,6 +54,11 @@ func (t *Transport) dial(ctx context.Context, addr string) (*Conn, error) {
 	}
 	header := http.Header{}
 	if t.o.Token != "" {
+		if t.o.TLSConfig == nil && !hostcheck.Loopback(addr) {
+			t.clear.Do(func() {
+				t.o.Logger.Warn("transport/websocket: the token goes over the network in the clear: wss is not", "address", addr)
+			})
+		}
 		header.Set("Authorization", "Bearer "+t.o.Token)
 	}
 	scheme := "ws"

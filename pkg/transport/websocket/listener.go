@@ -76,7 +76,7 @@ func (l *Listener) handler() http.Handler {
 // they wait in the system's queue.
 func (t *Transport) Listen(ctx context.Context, addr string) (transport.Listener, error) {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", addr)
+	ln, err := lc.Listen(ctx, hostcheck.Network(addr), addr)
 	if err != nil {
 		return nil, fmt.Errorf("transport/websocket: %w", err)
 	}

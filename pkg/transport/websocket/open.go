@@ -30,6 +30,8 @@ const EnvToken = "MICRO_WEBSOCKET_TOKEN"
 //	ca-file      PEM: the authorities that the peer's certificate may be of; default the system's
 //	cert-file    PEM: the certificate of a listener, or of a client that is asked for one, and
 //	key-file     PEM: its key
+//
+// and client-ca-file, PEM: a listener asks its clients for a certificate of these authorities
 func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 	o, err := parse(u)
 	if err != nil {
@@ -45,7 +47,7 @@ func Open(_ context.Context, u *url.URL) (transport.Transport, error) {
 func parse(u *url.URL) (o Options, err error) {
 	known := []string{access.ParamToken, "origins", "hosts", "max-message", "insecure"}
 	if u.Scheme == "wss" {
-		known = append(known, access.ParamCA, access.ParamCert, access.ParamKey)
+		known = append(known, access.ParamCA, access.ParamCert, access.ParamKey, access.ParamClientCA)
 	}
 	params, err := opener.Params(u, known...)
 	switch {

@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -62,7 +63,10 @@ type Options struct {
 }
 
 // Transport makes connections over WebSocket. Make it with New. Its methods may be called concurrently.
-type Transport struct{ o Options }
+type Transport struct {
+	o     Options
+	clear sync.Once // tells of a token in the clear
+}
 
 var (
 	_ transport.Transport = (*Transport)(nil)
@@ -113,7 +117,7 @@ func New(o Options) (*Transport, error) {
 		o.TLSConfig = o.TLSConfig.Clone()
 		o.TLSConfig.NextProtos = []string{"http/1.1"} // HTTP/2 has another upgrade (RFC 8441)
 	}
-	return &Transport{o}, nil
+	return &Transport{o: o}, nil
 }
 
 // access checks what says who may connect where.

@@ -1,10 +1,12 @@
 package websocket_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -200,5 +202,37 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := newTransport(t, websocket.Options{TLSConfig: &tls.Config{}}).Listen(t.Context(), "127.0.0.1:0"); err == nil || !strings.Contains(err.Error(), "no certificate") {
 		t.Errorf("Listen by TLS without a certificate: %v", err)
+	}
+}
+
+// TestListenIPv4: 0.0.0.0 is all addresses of IPv4, and none of IPv6.
+func TestListenIPv4(t *testing.T) {
+	t.Parallel()
+	l, err := newTransport(t, websocket.Options{Token: "secret"}).Listen(t.Context(), "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if !strings.HasPrefix(l.Addr(), "0.0.0.0:") {
+		t.Errorf("it listens on %s", l.Addr())
+	}
+}
+
+// TestTokenInTheClear: the logger is told once of a token that goes over a network without TLS.
+func TestTokenInTheClear(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]int{"192.0.2.1:1": 1, "127.0.0.1:1": 0} {
+		var said bytes.Buffer
+		tr := newTransport(t, websocket.Options{Token: "secret", Logger: slog.New(slog.NewTextHandler(&said, nil))})
+		ended, end := context.WithCancel(t.Context())
+		end()
+		for range 2 {
+			if _, err := tr.Dial(ended, addr); err == nil {
+				t.Errorf("%s: Dial succeeded", addr)
+			}
+		}
+		if got := strings.Count(said.String(), "in the clear"); got != want || strings.Contains(said.String(), "secret") {
+			t.Errorf("%s: the logger was told %q", addr, &said)
+		}
 	}
 }
