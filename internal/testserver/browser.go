@@ -43,7 +43,18 @@ func Browse(t testing.TB, url string) *Browser {
 		Ready: func(s *Server) bool { tab = openTab(s.Dir, url); return tab != "" },
 		Taken: "Cannot start http server for devtools",
 	})
-	t.Cleanup(func() { own.Stop("TERM") }) // its children go with it
+	t.Cleanup(func() {
+		own.Stop("TERM") // its children go with it, a moment later, and write to the end
+		for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(pollTime) {
+			if os.RemoveAll(own.Dir) != nil {
+				continue
+			}
+			time.Sleep(pollTime)
+			if _, err := os.Stat(own.Dir); errors.Is(err, os.ErrNotExist) {
+				return
+			}
+		}
+	})
 	ws, rsp, err := websocket.Dial(t.Context(), tab, nil)
 	check(t, err)
 	if rsp.Body != nil {
