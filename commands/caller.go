@@ -299,7 +299,7 @@ func (c *caller) explain(ctx context.Context, err error) error {
 	}
 	var ce *client.Error
 	if errors.As(err, &ce) && outOfTime(err) {
-		return timeoutFailure(ce, c.in.timeout).because(err)
+		return timeoutFailure(ctx, ce, c.in.timeout).because(err)
 	}
 	if errors.Is(err, selector.ErrUnavailable) {
 		return c.in.explainRegistry(registryCause(err))

@@ -98,7 +98,7 @@ func (in *invocation) explain(ctx context.Context, err error) error {
 	case remote:
 		return remoteFailure(ce, st).because(err)
 	case errIs(ce.Err, context.DeadlineExceeded, syscall.ETIMEDOUT) || st != nil && st.Code == status.DeadlineExceeded:
-		return timeoutFailure(ce, in.timeout).because(err)
+		return timeoutFailure(ctx, ce, in.timeout).because(err)
 	case errors.Is(ce.Err, transport.ErrTooLarge):
 		return usage("%s: the request is too large: %s", what(ce), trimPackage(ce.Err.Error())).because(err)
 	}
@@ -232,9 +232,13 @@ func remoteFailure(ce *client.Error, st *status.Error) *failure {
 }
 
 // timeoutFailure is that of a call whose time ran out. The system, or a transport, may have had less patience than we: then it is theirs
-// that is told.
-func timeoutFailure(ce *client.Error, within time.Duration) *failure {
-	if errors.Is(ce.Err, syscall.ETIMEDOUT) || ce.Elapsed > 0 && ce.Elapsed < within/10*9 {
+// that is told. Ours began before the call did where ctx has a deadline, for the endpoint was asked for first.
+func timeoutFailure(ctx context.Context, ce *client.Error, within time.Duration) *failure {
+	spent := ce.Elapsed
+	if end, ok := ctx.Deadline(); ok {
+		spent = max(spent, within-time.Until(end))
+	}
+	if errors.Is(ce.Err, syscall.ETIMEDOUT) || ce.Elapsed > 0 && spent < within/10*9 {
 		within = ce.Elapsed.Round(time.Millisecond)
 	}
 	f := fail(exitTimeout, "%s: no answer within %s", what(ce), within)

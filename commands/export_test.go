@@ -11,9 +11,9 @@ import (
 	"github.com/cb02dfca/micro/pkg/client"
 )
 
-// TimeoutText tells of a call that ended after elapsed, and might have taken longer.
-func TimeoutText(elapsed, within time.Duration) string {
-	return timeoutFailure(&client.Error{Service: "echo", Endpoint: "Echo.Call", Elapsed: elapsed, Err: context.DeadlineExceeded}, within).what
+// TimeoutText tells of a call that ended after elapsed, and might have taken longer, as ctx has it too.
+func TimeoutText(ctx context.Context, elapsed, within time.Duration) string {
+	return timeoutFailure(ctx, &client.Error{Service: "echo", Endpoint: "Echo.Call", Elapsed: elapsed, Err: context.DeadlineExceeded}, within).what
 }
 
 // Line is a command line taken apart, as tests see it.

@@ -610,8 +610,13 @@ func TestTokenInTheClear(t *testing.T) {
 func TestEarlyTimeout(t *testing.T) {
 	t.Parallel()
 	for elapsed, want := range map[time.Duration]string{2001 * time.Millisecond: "2.001s", 4999 * time.Millisecond: "5s", 0: "5s"} {
-		if text := commands.TimeoutText(elapsed, 5*time.Second); !strings.HasSuffix(text, "no answer within "+want) {
+		if text := commands.TimeoutText(t.Context(), elapsed, 5*time.Second); !strings.HasSuffix(text, "no answer within "+want) {
 			t.Errorf("after %v: %q", elapsed, text)
 		}
+	}
+	over, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	if text := commands.TimeoutText(over, 2*time.Second, 5*time.Second); !strings.HasSuffix(text, "no answer within 5s") {
+		t.Errorf("a call that began late: %q", text)
 	}
 }
