@@ -44,7 +44,7 @@ type trial struct {
 	out    transport.Message
 	in     transport.Message
 	rsp    Response // where it is not shown, its content type alone
-	usual  usual
+	usual  *usual   // of an earlier answer
 }
 
 // rare is what a trial has where its call is not like most.
@@ -58,12 +58,6 @@ type rare struct {
 	envelope codec.Envelope // what the call and its answer travel in; nil for plain bodies
 	number   uint64         // the call's, in the envelope
 	enclosed []byte         // the request's body in the envelope
-}
-
-// usual is the header of an earlier answer: of success, and without metadata.
-type usual struct {
-	header      []byte
-	contentType string
 }
 
 // begin makes t ready. The caller sets ctx and deadline.
@@ -139,7 +133,7 @@ func (t *trial) avoid() []string {
 
 // run tries nodes until one answers. Its error is an *Error. The caller releases t.
 func (t *trial) run() error {
-	if err := t.header.build(t.req, metadata.Outgoing(t.ctx)); err != nil {
+	if err := t.header.build(t.client, t.req, metadata.Outgoing(t.ctx)); err != nil {
 		return t.fail(Send, err)
 	}
 	if len(t.client.envelopes) > 0 {
@@ -405,7 +399,7 @@ func (t *trial) lends() bool {
 
 // read takes the answer in. The error is a *status.Error, the server's.
 func (t *trial) read() error {
-	if len(t.usual.header) > 0 && bytes.Equal(t.in.Header, t.usual.header) {
+	if t.usual != nil && bytes.Equal(t.in.Header, t.usual.header) {
 		t.present(t.usual.contentType)
 		return nil
 	}
@@ -431,7 +425,7 @@ func (t *trial) readHeader() error {
 	case len(failed) > 0:
 		return status.Parse(string(failed))
 	case !foreign && len(t.in.Header) <= keepSection:
-		t.usual = usual{append(t.usual.header[:0], t.in.Header...), contentType}
+		t.usual = t.client.usuals.find(t.in.Header, contentType)
 	}
 	t.present(contentType)
 	if !t.show || !foreign {

@@ -67,6 +67,8 @@ type Client struct {
 	pool      *pool
 	chain     Invoker // the middleware, around innermost
 	calls     calls
+	headers   headers
+	usuals    usuals
 	all       codec.Set          // what WithCodecs gave; codecs has the plain ones, where there are any
 	envelopes []codec.Envelope   // those of all
 	calling   atomic.Uint64      // numbers the calls in envelopes

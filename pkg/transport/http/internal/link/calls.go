@@ -37,6 +37,10 @@ type calls struct {
 	reading  atomic.Bool          // somebody reads
 	paired   bool                 // and another goroutine waits for the baton; of the one who reads
 	holds    bool                 // what is sent meanwhile is held back for the one who reads
+	passed   int64                // when the reading was passed on
+	behind   int                  // to behind how many callers
+	slow     int                  // how many times in a row they took long
+	apart    int                  // how many times they are still woken apart
 	baton    chan bool            // true: read; false: nobody needs you
 	leader   atomic.Pointer[call] // the call whose caller does
 	lastRead atomic.Int64         // about when, on callctx's clock
@@ -51,6 +55,11 @@ type call struct {
 	deadline int64
 	rsp      *transport.Message
 	answer   chan error
+
+	// Of the one who reads, and from the answer on of its caller.
+	next   *call // whose caller it wakes
+	failed error // the answer, while nobody has sent it
+	relays bool  // it wakes the goroutine that reads next
 }
 
 // errEnded answers a call whose connection has ended.
@@ -93,8 +102,13 @@ func (c *Conn) CallUntil(ctx context.Context, until int64, req, rsp *transport.M
 	at, err := c.sendCall(ctx, r, req, now)
 	if err != nil {
 		err = c.abandon(r, err)
-	} else if err = c.await(ctx, r, now); err != nil {
-		err = c.explain(err, at)
+		c.wakeNext(r)
+	} else {
+		err = c.await(ctx, r, now)
+		c.wakeNext(r)
+		if err != nil {
+			err = c.explain(err, at)
+		}
 	}
 	r.rsp = nil
 	c.o.Buffers.calls.Put(r)
@@ -242,10 +256,13 @@ func (c *Conn) sendSlowly(ctx context.Context, r *call, req *transport.Message, 
 	return c.send(p, &m, payload{data: req.Body, lent: req.Lent}, how)
 }
 
-// abandon ends a call that could not be sent whole.
+// abandon ends a call that could not be sent whole. An answer that has come all the same counts.
 func (c *Conn) abandon(r *call, err error) error {
 	if mine, _ := c.calls.claim(r.id); mine == nil {
-		<-r.answer // somebody has it: the answer is there at once
+		// Somebody has it: the answer is there, or comes as soon as those before it in a chain are awake.
+		if answered := <-r.answer; answered == nil {
+			err = nil
+		}
 	}
 	c.settle()
 	return err
@@ -285,65 +302,97 @@ func (t *calls) fail(err error) {
 	}
 }
 
-// reply is the end of a call, for its caller; the zero reply is none.
-type reply struct {
-	to  *call
-	err error
+// chain are callers who have been answered and are woken one by the other: each wakes the next before it goes on. A caller that makes
+// its next call at once is then out of the way when the next one runs, on the same processor, and what they all touch is
+// there. Where they are all woken by the one who reads, half of them are run by another processor, which fetches it first.
+type chain struct {
+	first, last *call
+	n           int
+	apart       bool // each is woken by the one who reads, when the next is there
 }
 
-// hand wakes the caller.
-func (r reply) hand() {
-	if r.to != nil {
-		r.to.answer <- r.err
+// add adds the caller of r, whose answer is err.
+func (h *chain) add(r *call, err error) {
+	r.failed = err
+	switch {
+	case h.first == nil:
+		h.first = r
+	case h.apart:
+		h.wake()
+		h.first = r
+	default:
+		h.last.next = r
+	}
+	h.last = r
+	h.n++
+}
+
+// wake wakes the first.
+func (h *chain) wake() {
+	if h.first != nil {
+		h.first.answer <- h.first.failed
 	}
 }
 
-// take deals with what was read: it hands replies to their callers, but for the last one, which it gives, and says how many
-// there were.
-func (c *Conn) take() (replies int, last reply, err error) {
+// wakeNext is what a caller does first that has been answered: nobody but it knows of those behind it.
+func (c *Conn) wakeNext(r *call) {
+	if next := r.next; next != nil {
+		r.next = nil
+		next.answer <- next.failed
+	} else if r.relays {
+		r.relays = false
+		c.calls.baton <- true
+	}
+}
+
+// take deals with what was read: it makes a chain of those who were answered.
+func (c *Conn) take(h *chain) error {
+	leader := c.calls.leader.Load()
 	for {
 		m, failed, err := c.in.next()
 		if m == nil && err == nil {
-			return replies, last, nil
+			return nil
 		}
 		if err == nil {
 			err = c.in.check(m)
 		}
 		if err != nil {
-			return replies, last, c.fail(fmt.Errorf("transport/http: from %s: %w", c.RemoteAddr(), err))
+			return c.fail(fmt.Errorf("transport/http: from %s: %w", c.RemoteAddr(), err))
 		}
 		if m.Kind != transport.Reply {
 			if err := c.receive(m); err != nil {
-				return replies, last, err
+				return err
 			}
 			continue
 		}
 		next, err := c.reply(m, failed)
 		if err != nil {
-			return replies, last, err
+			return err
 		}
-		if next.to != nil {
-			replies++
-			last.hand()
-			last = next
+		switch {
+		case next == nil:
+		case next == leader:
+			next.answer <- failed
+		default:
+			h.add(next, failed)
 		}
 	}
 }
 
 // reply gives a message to the call that it answers.
-func (c *Conn) reply(m *transport.Message, failed error) (reply, error) {
+func (c *Conn) reply(m *transport.Message, failed error) (*call, error) {
 	r, known := c.calls.claim(m.ID)
 	if !known {
-		return reply{}, c.fail(fmt.Errorf("%w: %s answered call %d, which was never made", transport.ErrProtocol, c.RemoteAddr(), m.ID))
+		return nil, c.fail(fmt.Errorf("%w: %s answered call %d, which was never made", transport.ErrProtocol, c.RemoteAddr(), m.ID))
 	}
 	if r == nil {
-		return reply{}, nil // its caller has left
+		return nil, nil // its caller has left
 	}
 	if failed == nil {
 		c.give(m, r.rsp)
 	}
 	c.settle()
-	return reply{r, failed}, nil
+	return r, nil
 }
 
 // receive deals with a message that is no reply.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -389,6 +390,64 @@ func TestWrongAnswers(t *testing.T) {
 		}
 		client.Close()
 		s.Close()
+	}
+}
+
+// TestAnswersTogether: answers that come in one read, among them one to a call that is not sent whole and one to a caller that has left,
+// reach all who wait.
+func TestAnswersTogether(t *testing.T) {
+	t.Parallel()
+	const callers = 16
+	c, s := sockets(t)
+	if err := errors.Join(s.SetReadBuffer(64<<10), c.SetWriteBuffer(64<<10)); err != nil {
+		t.Fatal(err)
+	}
+	client := link.New(c, c, options(), nil, false)
+	defer client.Close()
+	defer s.Close()
+	seen := map[uint32]bool{}
+	for round := range 5 {
+		var answers []byte
+		var calls sync.WaitGroup
+		leaver, leave := context.WithCancel(t.Context())
+		for i := range callers {
+			ctx, body := t.Context(), "x"
+			switch i {
+			case callers - 1:
+				body = strings.Repeat("x", 4<<20) // the server stops reading before its end
+			case 7:
+				ctx = leaver
+			}
+			calls.Go(func() {
+				if _, err := call(ctx, client, body, time.Minute); err != nil && ctx != leaver {
+					t.Errorf("round %d, caller %d: %v", round, i, err)
+				}
+			})
+			h := make([]byte, frame.HeaderSize)
+			for more := true; more; { // one call after the other, so that the ids are known
+				if _, err := io.ReadFull(s, h); err != nil {
+					t.Fatal(err)
+				}
+				parsed, err := frame.Parse(h)
+				if err != nil {
+					t.Fatal(err)
+				}
+				more = parsed.Kind != transport.Call || seen[parsed.ID]
+				seen[parsed.ID] = true
+				if _, err := io.CopyN(io.Discard, s, int64(parsed.Section)+int64(parsed.Body)); err != nil {
+					t.Fatal(err)
+				}
+				if !more {
+					answer := frame.Header{Kind: transport.Reply, ID: parsed.ID, Section: uint16(len(contentType))}
+					answers = slices.Concat(answer.Append(nil), contentType, answers) // the latest call's first
+				}
+			}
+		}
+		leave()
+		if _, err := s.Write(answers); err != nil {
+			t.Fatal(err)
+		}
+		calls.Wait()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cb02dfca/micro/internal/callctx"
 )
@@ -79,8 +80,9 @@ func (c *Conn) turn() {
 		return
 	}
 	c.calls.heard.Add(1)
-	_, last, _ := c.take()
-	last.hand()
+	var h chain
+	_ = c.take(&h)
+	h.wake()
 }
 
 // readBehind has a goroutine read. The caller has set reading.
@@ -104,6 +106,7 @@ func (c *Conn) read() {
 func (c *Conn) readOn() (passed bool) {
 	if c.calls.holds {
 		c.calls.holds = false
+		c.calls.pace()
 		c.w.release()
 	}
 	for alone := 0; ; {
@@ -111,15 +114,16 @@ func (c *Conn) readOn() (passed bool) {
 		if err == nil {
 			c.calls.heard.Add(1)
 			held := c.calls.waiting.Load() > 1 && c.w.hold()
-			n, last, err := c.take()
-			if held && n > 1 && err == nil && c.pass(last) {
+			h := chain{apart: c.calls.apart > 0}
+			err := c.take(&h)
+			if held && h.n > 1 && err == nil && c.pass(&h) {
 				return true
 			}
-			last.hand()
+			h.wake()
 			if held {
 				c.w.release()
 			}
-			if n > 1 || c.calls.waiting.Load() > 0 || c.raw == nil {
+			if h.n > 1 || c.calls.waiting.Load() > 0 || c.raw == nil {
 				alone = 0
 			} else {
 				alone++
@@ -139,26 +143,53 @@ func (c *Conn) readOn() (passed bool) {
 }
 
 // pass gives the reading, and what the callers of the latest replies send next, which is held back, to the other goroutine.
-// It wakes that one after all callers but the last, whom it wakes then: the scheduler runs who was woken last first, and the
-// others in order. So all of them have had their turns before the other goroutine writes what they sent, in one go. To yield would
-// not do: who yields is run at once by a processor that has nothing else to do.
-func (c *Conn) pass(last reply) bool {
+// The last of the callers wakes that one. So all of them have had their turns before the other goroutine writes what they sent, in one go.
+// To yield would not do: who yields is run at once by a processor that has nothing else to do.
+func (c *Conn) pass(h *chain) bool {
 	t := &c.calls
-	t.holds = true
-	if t.paired {
-		t.baton <- true
-	} else {
+	if !t.paired {
 		if t.baton == nil {
 			t.baton = make(chan bool, 1)
 		}
-		t.paired = true
-		if !c.later(c.read) {
-			t.paired, t.holds = false, false
+		if !c.later(c.follow) {
 			return false
 		}
+		t.paired = true
 	}
-	last.hand()
+	t.holds, t.passed, t.behind = true, callctx.Now(), h.n
+	h.last.relays = true
+	h.wake()
 	return true
+}
+
+// How the callers of replies that came together are woken.
+const (
+	turnTime  = 10 * time.Microsecond // what a caller of a chain may take on the average until it makes its next call, or leaves
+	slowRuns  = 3                     // so many chains in a row that took longer have the next ones woken apart
+	apartRuns = 64                    // so many
+)
+
+// pace decides how the callers of the next replies are woken: one by the other as long as they are quick. Those who have more to do
+// than to call would keep the others waiting, and processors without work. A single chain that took long says nothing: the
+// system may have had the processor do something else.
+func (t *calls) pace() {
+	switch {
+	case t.apart > 0:
+		t.apart--
+	case callctx.Now()-t.passed < int64(t.behind)*int64(turnTime):
+		t.slow = 0
+	case t.slow < slowRuns-1:
+		t.slow++
+	default:
+		t.apart = apartRuns
+	}
+}
+
+// follow is read for one who waits for the baton first.
+func (c *Conn) follow() {
+	if <-c.calls.baton {
+		c.read()
+	}
 }
 
 // dismiss ends the other goroutine, which waits.
@@ -186,8 +217,9 @@ func (c *Conn) refresh(now int64) {
 	}
 	t.lastRead.Store(now)
 	if some, err := c.in.probe(); some && err == nil {
-		_, last, _ := c.take() // where it fails the connection has, and the call will be told
-		last.hand()
+		var h chain
+		_ = c.take(&h) // where it fails the connection has, and the call will be told
+		h.wake()
 	}
 	c.stopReading()
 }

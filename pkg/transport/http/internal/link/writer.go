@@ -371,12 +371,18 @@ func (p patience) await(event <-chan struct{}) error {
 	}
 }
 
+// errAnswered says that a call has its answer, and need not be sent any further.
+var errAnswered = errors.New("link: answered")
+
 // giveBack leaves an answer for the call itself to take, and gives its error; nil is that the connection has ended, for a reason that
 // the writer knows.
 func (p patience) giveBack(err error) error {
 	p.answer <- err
-	if err == errEnded { //nolint:errorlint // passed from hand to hand, never wrapped
+	switch err { //nolint:errorlint // passed from hand to hand, never wrapped
+	case errEnded:
 		return nil
+	case nil:
+		return errAnswered
 	}
 	return err
 }

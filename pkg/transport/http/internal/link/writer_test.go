@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/callctx"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/internal/frame"
 )
@@ -40,5 +41,30 @@ func TestGather(t *testing.T) {
 	}
 	if w.release(); !w.busy || w.queued != 5*frame.HeaderSize {
 		t.Error("release has written what another is to write")
+	}
+}
+
+// TestPace: callers are woken one by the other until that was slow three times in a row, and again later on.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	c := &calls{behind: 10}
+	run := func(took time.Duration) (apart bool) {
+		c.passed = callctx.Now() - int64(took)
+		c.pace()
+		return c.apart > 0
+	}
+	const quick, slow = 0, 100 * turnTime
+	for i, took := range []time.Duration{slow, slow, quick, slow, slow} {
+		if run(took) {
+			t.Fatalf("chain %d: the next ones are woken apart", i)
+		}
+	}
+	for n := 0; run(slow); n++ {
+		if n > apartRuns {
+			t.Fatal("apart for ever")
+		}
+	}
+	if run(quick); run(slow) || run(slow) || !run(slow) {
+		t.Error("after a quick chain it takes three slow ones again")
 	}
 }
