@@ -22,18 +22,16 @@ func Open() (*Machine, error) {
 		return nil, errors.New("network namespaces need root")
 	}
 	m := &Machine{}
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	err := away(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			made <- fmt.Errorf("no network namespace: %w", err)
-			return
+			return fmt.Errorf("no network namespace: %w", err)
 		}
-		var err error
+		return nil
+	}, func() (err error) {
 		m.space, err = os.Open(own)
-		made <- err
-	}()
-	if err := <-made; err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	if err := m.IP("link set lo up"); err != nil {
@@ -51,20 +49,31 @@ func (m *Machine) Close() { _ = m.space.Close() }
 
 // Do runs f in the machine: sockets that f itself opens, and processes that it starts, stay there. A goroutine that f starts does not
 // run there.
-func (m *Machine) Do(f func() error) (err error) {
+func (m *Machine) Do(f func() error) error {
+	return away(func() error {
+		if err := unix.Setns(int(m.space.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter a network namespace: %w", err)
+		}
+		return nil
+	}, f)
+}
+
+// away runs f on a thread that leave has brought to another namespace, and brings the thread back. It is not left to end: a process
+// that was once started from it, by whatever test, may be bound to it and be killed (PR_SET_PDEATHSIG, prctl(2)).
+func away(leave, f func() error) (err error) {
 	runtime.LockOSThread()
-	back, err := os.Open(own)
+	home, err := os.Open(own)
 	if err != nil {
 		runtime.UnlockOSThread()
 		return err
 	}
-	defer func() { _ = back.Close() }()
-	if err := unix.Setns(int(m.space.Fd()), unix.CLONE_NEWNET); err != nil {
+	defer func() { _ = home.Close() }()
+	if err := leave(); err != nil {
 		runtime.UnlockOSThread()
-		return fmt.Errorf("enter a network namespace: %w", err)
+		return err
 	}
 	defer func() {
-		if failed := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); failed != nil {
+		if failed := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); failed != nil {
 			err = fmt.Errorf("leave a network namespace: %w", failed) // the thread stays locked: nobody else gets it
 			return
 		}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,5 +128,32 @@ func TestFailures(t *testing.T) {
 	}
 	if after, _ := os.Readlink("/proc/thread-self/ns/net"); after != before {
 		t.Errorf("after Do the thread is in %s, before it in %s", after, before)
+	}
+}
+
+// TestThreadsStay: a process that is to be killed with what started it does not die of another machine.
+func TestThreadsStay(t *testing.T) {
+	m := netspace.New(t)
+	ended := make(chan error, 8)
+	var sleepers []*exec.Cmd
+	for range cap(ended) {
+		sleeper := exec.Command("sleep", "60")
+		sleeper.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := m.Do(sleeper.Start); err != nil {
+			t.Fatal(err)
+		}
+		sleepers = append(sleepers, sleeper)
+		netspace.New(t)
+	}
+	for _, s := range sleepers {
+		go func() { ended <- s.Wait() }()
+		if err := s.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+	}
+	for range sleepers {
+		if err := <-ended; err == nil || err.Error() != "signal: interrupt" {
+			t.Errorf("it ended with %v before it was told to", err)
+		}
 	}
 }
