@@ -9,6 +9,7 @@ const (
 	announcePace = 100 * time.Millisecond // between two announcements
 	askers       = 8                      // questions at one time
 	answerers    = 2
+	few          = 16 // members who are told of a change one by one, too
 )
 
 // announce tells the others of each change of the own set, and of the door; of many in a row as one.
@@ -22,9 +23,20 @@ func (r *Registry) announce() {
 		if c, ok := r.table.news(); ok {
 			if message := encode(kindChange, c); len(message) <= maxPacket {
 				r.delegate.gossip(message)
+				r.tell(message)
 			}
 		}
 		_ = r.list.UpdateNode(announcePace) // it fails when it has not been sent to all by then, and goes on
+	}
+}
+
+// tell sends a message to each member where they are few. A message that is gossiped goes to a handful of members drawn at random; of few,
+// most may have just been killed, and those that live would hear of it by the next exchange, half a minute later.
+func (r *Registry) tell(message []byte) {
+	for _, n := range r.table.atMost(few) {
+		if err := r.list.SendBestEffort(&n, message); err != nil {
+			r.log.bounded(levelQuiet, "a member cannot be told of a change", "member", n.Name, "error", text(err))
+		}
 	}
 }
 

@@ -438,6 +438,21 @@ func (t *table) find(name string) (memberlist.Node, bool) {
 	return memberlist.Node{}, false
 }
 
+// atMost gives the other members; none where they are more.
+func (t *table) atMost(most int) (others []memberlist.Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.members)-1 > most {
+		return nil
+	}
+	for _, m := range t.members {
+		if m != t.self {
+			others = append(others, m.node)
+		}
+	}
+	return others
+}
+
 // others is how many members there are beside this one.
 func (t *table) others() int {
 	t.mu.Lock()
