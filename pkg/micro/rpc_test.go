@@ -383,7 +383,7 @@ func TestCurlJSONRPC(t *testing.T) {
 		"as text":                 {"/", "text/plain", hello, "415", ""},
 		"a form":                  {"/", "application/x-www-form-urlencoded", hello, "415", ""},
 		"1.0":                     {"/", jsonrpc.ContentType, `{"method":"Say.Greet","params":[{"name":"x"}],"id":1}`, "200", `{"id":1,"result":{"msg":"Hello x"},"error":null}`},
-		"1.0 as JSON":             {"/", json.ContentType, `{"method":"Say.Greet","params":[{"name":"x"}],"id":1}`, "404", ""},
+		"1.0 as JSON":             {"/", json.ContentType, `{"method":"Say.Greet","params":[{"name":"x"}],"id":1}`, "200", `{"id":1,"result":{"msg":"Hello x"},"error":null}`},
 		"a batch as JSON":         {"/", json.ContentType, `[` + hello + `,` + hello + `]`, "200", `[` + greeting + `,` + greeting + `]`},
 		"a batch of one-way ones": {"/", jsonrpc.ContentType, `[{"jsonrpc":"2.0","method":"Say.Greet"}]`, "200", "-"},
 	} {

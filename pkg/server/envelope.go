@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/cb02dfca/micro/pkg/codec"
 	"github.com/cb02dfca/micro/pkg/metadata"
@@ -17,12 +18,13 @@ const maxOpened = 4 << 20
 // opened carries out the calls of a message that came in an envelope. Each goes a route of its own, to the handler that a plain
 // call of it has, with the same limits and middleware.
 type opened struct {
-	outer *route
-	ctx   context.Context
-	req   transport.Message  // the message, with the body of the latest call
-	rsp   *transport.Message // the latest answer
-	calls int
-	size  int // of the answers so far
+	outer    *route
+	envelope codec.Envelope
+	ctx      context.Context
+	req      transport.Message  // the message, with the body of the latest call
+	rsp      *transport.Message // the latest answer
+	calls    int
+	size     int // of the answers so far
 }
 
 var _ codec.Calls = (*opened)(nil)
@@ -32,18 +34,23 @@ func (r *serving) unnamed(header metadata.MD, plainly *route) *route {
 	plainly.refuse() // with no endpoint, it is broken
 	rt := r.toward(header)
 	_ = rt.speak(header) // whoever asks has looked at that
-	rt.envelope, rt.otherwise = r.recognizer, plainly
+	rt.envelope, rt.otherwise = r.recognizers[0], plainly
 	return rt
 }
 
 // open answers a message in an envelope. What becomes of its calls stands in the answer.
 func (rt *route) open(ctx context.Context, req, rsp *transport.Message) {
-	if rt.otherwise != nil && !rt.recognizer.Recognizes(rt.contentType, req.Body) {
-		rt.otherwise.serve(ctx, req, rsp)
-		return
+	env := rt.envelope
+	if rt.otherwise != nil {
+		i := slices.IndexFunc(rt.recognizers, func(rec codec.Recognizer) bool { return rec.Recognizes(rt.contentType, req.Body) })
+		if i < 0 {
+			rt.otherwise.serve(ctx, req, rsp)
+			return
+		}
+		env = rt.recognizers[i]
 	}
-	o := &opened{outer: rt, ctx: ctx, req: *req, rsp: new(transport.Message)}
-	rsp.Body = rt.envelope.Answer(rsp.Body, req.Body, o)
+	o := &opened{outer: rt, envelope: env, ctx: ctx, req: *req, rsp: new(transport.Message)}
+	rsp.Body = env.Answer(rsp.Body, req.Body, o)
 	if o.calls == 1 && len(o.rsp.Header) > 0 { // of several each has its own
 		header, err := o.rsp.Header.Set(transport.HeaderContentType, rt.contentType)
 		if err == nil {
@@ -54,9 +61,9 @@ func (rt *route) open(ctx context.Context, req, rsp *transport.Message) {
 	rsp.Header = append(rsp.Header, rt.reply...)
 }
 
-// within gives the route of one call.
-func (rt *route) within(endpoint string) *route {
-	in := &route{Server: rt.Server, gate: rt.gate, foreign: rt.foreign, broken: rt.broken, codec: rt.envelope.Values()}
+// within gives the route of one call, whose value is encoded by values.
+func (rt *route) within(endpoint string, values codec.Codec) *route {
+	in := &route{Server: rt.Server, gate: rt.gate, foreign: rt.foreign, broken: rt.broken, codec: values}
 	in.contentType = in.codec.ContentType()
 	in.toUnary([]byte(endpoint))
 	return in
@@ -90,7 +97,7 @@ func (o *opened) Fields(endpoint string) []string {
 // Call carries out a call.
 func (o *opened) Call(endpoint string, body []byte) ([]byte, error) {
 	endpoint = o.named(endpoint)
-	in := o.outer.within(endpoint)
+	in := o.outer.within(endpoint, o.envelope.Values())
 	answer, err := o.run(in, endpoint, body)
 	if err == nil {
 		return answer, nil
@@ -126,7 +133,7 @@ func (o *opened) run(in *route, endpoint string, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	if ct, _ := o.rsp.Header.Bytes(transport.HeaderContentType); string(ct) != in.contentType {
-		return nil, status.New(status.Internal, "the answer of %s is %.100s, which %s does not carry", endpoint, ct, o.outer.envelope.ContentType())
+		return nil, status.New(status.Internal, "the answer of %s is %.100s, which %s does not carry", endpoint, ct, o.envelope.ContentType())
 	}
 	o.size += len(o.rsp.Body)
 	return o.rsp.Body, nil

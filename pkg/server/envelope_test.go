@@ -129,6 +129,7 @@ func TestEnvelope(t *testing.T) {
 		"nothing":                 {rpc("", ``), `"code":-32700`, ""},
 		"a notification":          {rpc("", two("Say.Hello", `{"name":"x"}`, "")), ``, "Say.Hello application/json "},
 		"JSON that says its form": {call("", two("Say.Hello", `{"name":"x"}`, "1")), `{"jsonrpc":"2.0","result":{"msg":"Hello x"},"id":1}`, "Say.Hello application/json "},
+		"1.0 as plain JSON":       {call("", `{"method":"Say.Hello","params":[{"name":"x"}],"id":1}`), `{"id":1,"result":{"msg":"Hello x"},"error":null}`, "Say.Hello application/json "},
 		"debug":                   {rpc("", two("Debug.Health", "", "1")), `"result":{"status":"ok"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,7 +154,7 @@ func TestEnvelope(t *testing.T) {
 		code status.Code
 	}{
 		"plain JSON without an endpoint": {call("", `{"name":"x"}`), status.NotFound},
-		"1.0 as plain JSON":              {call("", `{"method":"Say.Hello","params":[],"id":1}`), status.NotFound},
+		"what is like 1.0, and is not":   {call("", `{"method":"Say.Hello","params":[],"id":1,"name":"x"}`), status.NotFound},
 		"JSON-RPC to a plain endpoint":   {call("Say.Hello", two("Say.Hello", "", "1")), status.InvalidArgument},
 		"another form":                   {rpc("", `{}`, transport.HeaderContentType, "application/proto-rpc"), status.UnsupportedMedia},
 	} {

@@ -124,7 +124,7 @@ func TestUnreadAnswers(t *testing.T) {
 		_ = server.Handle(s, "Say.Hello", hello)
 		c := start(t, s)
 		sent := flood(t, c, 1000, func() *transport.Message { return call("Say.Hello", `{"name":"x"}`) })
-		if sent > 300 {
+		if sent > 600 { // 256 whose handlers ran, and those on their way
 			t.Errorf("%d calls were taken, and no answer was read", sent)
 		}
 		for range sent {

@@ -113,7 +113,7 @@ func (r *serving) route(header metadata.MD) *route {
 		name, _ := header.Bytes(transport.HeaderEndpoint)
 		rt.toUnary(name)
 		rt.typed(err)
-		if len(name) == 0 && err == nil && r.recognizer != nil {
+		if len(name) == 0 && err == nil && len(r.recognizers) > 0 {
 			return r.unnamed(header, rt)
 		}
 	}

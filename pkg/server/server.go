@@ -37,12 +37,12 @@ type Server struct {
 	setup         error // what registrations refused, so that Serve fails even where nobody looked at their errors
 	serving       bool
 
-	replies    []metadata.MD    // the headers of answers, by codec
-	envelopes  []codec.Envelope // those among the codecs, by codec; nil for others
-	recognizer codec.Recognizer // the first of the codecs that is one
-	quick      *transport.Pace  // of what needs no handler
-	exchanges  sync.Pool        // *Call, of calls and events
-	contexts   sync.Pool        // *callctx.Slab
+	replies     []metadata.MD      // the headers of answers, by codec
+	envelopes   []codec.Envelope   // those among the codecs, by codec; nil for others
+	recognizers []codec.Recognizer // those among the codecs
+	quick       *transport.Pace    // of what needs no handler
+	exchanges   sync.Pool          // *Call, of calls and events
+	contexts    sync.Pool          // *callctx.Slab
 
 	stopping atomic.Bool
 	calls    gate
@@ -77,8 +77,8 @@ func New(name string, opts ...Option) (*Server, error) {
 	for _, cd := range s.codecs {
 		env, _ := cd.(codec.Envelope)
 		s.replies, s.envelopes = append(s.replies, replyHeader(cd)), append(s.envelopes, env)
-		if rec, ok := cd.(codec.Recognizer); ok && s.recognizer == nil {
-			s.recognizer = rec
+		if rec, ok := cd.(codec.Recognizer); ok {
+			s.recognizers = append(s.recognizers, rec)
 		}
 	}
 	s.registerDebug()
@@ -183,9 +183,23 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 	if cs, ok := l.(transport.CallServer); ok {
 		cs.ServeCalls(r.answer)
 	}
+	if ks, ok := l.(transport.KindServer); ok {
+		ks.ServeKinds(r.kind)
+	}
 	r.work.Go(func() { r.accept(l) })
 	<-ctx.Done()
 	return r.stop(l, cut)
+}
+
+// kind tells what an endpoint is for, as transport.KindServer asks.
+func (r *serving) kind(endpoint string) transport.Kind {
+	switch ep := r.endpoints[endpoint]; { // not changed since Serve
+	case ep == nil:
+		return 0
+	case ep.Kind == Unary:
+		return transport.Call
+	}
+	return transport.Open
 }
 
 func errIf(cond bool, text string) error {

@@ -83,7 +83,12 @@ func (s *stream) serve(rt *route) error {
 // feels it.
 func (s *stream) put(m *transport.Message) bool {
 	if m.Kind == transport.End {
-		s.in.end(nil)
+		if failed, ok := m.Header.Bytes(transport.HeaderError); ok && len(failed) > 0 {
+			e := status.Parse(string(failed))
+			s.in.end(&status.Error{ID: e.ID, Code: e.Code, Detail: e.Detail}) // the caller's own, and no other service's
+		} else {
+			s.in.end(nil)
+		}
 		return false
 	}
 	s.in.put(s.ctx, m, s.startProbing)

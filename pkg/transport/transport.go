@@ -47,7 +47,7 @@ func (k Kind) String() string {
 const (
 	HeaderService     = "micro-service"  // Call, Open: the service that the call is for
 	HeaderEndpoint    = "micro-endpoint" // Call, Open: what is called: "Say.Hello"
-	HeaderError       = "micro-error"    // Reply, End: the status error as JSON; absent on success
+	HeaderError       = "micro-error"    // Reply, End, also a client's: the status error as JSON; absent on success
 	HeaderContentType = "content-type"   // Call, Open, Reply: the body's codec
 	HeaderTopic       = "micro-topic"    // Call: an event for subscribers of the topic
 	HeaderID          = "micro-id"       // Call: go-micro's sequence number
@@ -196,6 +196,12 @@ type Answerable interface {
 // Accept; Accept then yields the connections that carry something else: streams.
 type CallServer interface {
 	ServeCalls(h CallHandler)
+}
+
+// KindServer is what a Listener offers some of whose peers do not say whether they call or stream. A server tells it, before the first
+// Accept, what an endpoint is for: Call, Open for a stream, or zero where there is no such endpoint.
+type KindServer interface {
+	ServeKinds(kinds func(endpoint string) Kind)
 }
 
 // Shutdowner is what a Listener offers whose connections can be drained. Shutdown stops accepting, tells the peers

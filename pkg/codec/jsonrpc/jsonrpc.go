@@ -24,6 +24,7 @@ package jsonrpc
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -66,14 +67,14 @@ func (c *Codec) Append(dst []byte, v any) ([]byte, error) { return c.values.Appe
 // Unmarshal decodes the JSON of a value alone.
 func (c *Codec) Unmarshal(data []byte, v any) error { return c.values.Unmarshal(data, v) }
 
-// Recognizes reports whether data is a request of version 2.0, or a batch with one, that came as application/json. A request of
-// version 1.0 says of itself too little.
+// Recognizes reports whether data is a request, or a batch with one, that came as application/json. One of version 2.0 says so. One of
+// version 1.0, which go-micro's servers take so, has its three members and no other.
 func (*Codec) Recognizes(contentType string, data []byte) bool {
 	if contentType != plainJSON || !json.Valid(data) {
 		return false
 	}
 	if data[skipSpace(data, 0)] != '[' {
-		return saysVersion2(data)
+		return saysVersion2(data) || looksVersion1(data)
 	}
 	says := false
 	_ = elements(data, func(value []byte) error {
@@ -90,6 +91,27 @@ func saysVersion2(value []byte) (says bool) {
 		return nil
 	})
 	return says
+}
+
+var errOther = errors.New("another member")
+
+// looksVersion1 reports whether a value is an object with the text method, the list params, id, and nothing else.
+func looksVersion1(value []byte) bool {
+	var seen [3]bool
+	err := members(value, func(name string, v []byte) error {
+		switch {
+		case name == "method" && len(v) > 2 && v[0] == '"':
+			seen[0] = true
+		case name == "params" && v[0] == '[':
+			seen[1] = true
+		case name == "id":
+			seen[2] = true
+		default:
+			return errOther
+		}
+		return nil
+	})
+	return err == nil && seen == [3]bool{true, true, true}
 }
 
 // AppendRequest appends {"method":"Say.Hello","params":[body],"id":"0"}; with version 2.0 before it the member jsonrpc, and an

@@ -282,18 +282,23 @@ func TestRecognizes(t *testing.T) {
 	t.Parallel()
 	c := jsonrpc.New(json.New())
 	for data, want := range map[string]bool{
-		`{"jsonrpc":"2.0","method":"a"}`:    true,
-		` [ {"jsonrpc" : "2.0"} ]`:          true,
-		`[1,{"jsonrpc":"2.0"}]`:             true,
-		`{"method":"a","params":[],"id":1}`: false,
-		`{"jsonrpc":"1.0"}`:                 false,
-		`{"jsonrpc":2.0}`:                   false,
-		`{"x":{"jsonrpc":"2.0"}}`:           false,
-		`{"Header":{},"Body":""}`:           false,
-		`[]`:                                false,
-		`"jsonrpc"`:                         false,
-		``:                                  false,
-		`{"jsonrpc":"2.0"`:                  false,
+		`{"jsonrpc":"2.0","method":"a"}`:               true,
+		` [ {"jsonrpc" : "2.0"} ]`:                     true,
+		`[1,{"jsonrpc":"2.0"}]`:                        true,
+		`{"method":"a","params":[],"id":1}`:            true,
+		`{"method":"a","params":{},"id":1}`:            false,
+		`{"method":"a","params":[]}`:                   false,
+		`{"method":"","params":[],"id":1}`:             false,
+		`{"method":1,"params":[],"id":1}`:              false,
+		`{"method":"a","params":[],"id":1,"name":"b"}`: false,
+		`{"jsonrpc":"1.0"}`:                            false,
+		`{"jsonrpc":2.0}`:                              false,
+		`{"x":{"jsonrpc":"2.0"}}`:                      false,
+		`{"Header":{},"Body":""}`:                      false,
+		`[]`:                                           false,
+		`"jsonrpc"`:                                    false,
+		``:                                             false,
+		`{"jsonrpc":"2.0"`:                             false,
 	} {
 		if got := c.Recognizes("application/json", []byte(data)); got != want {
 			t.Errorf("%s: %v", data, got)

@@ -33,7 +33,7 @@ const ContentType = "application/proto-rpc"
 // Codec is the format around a codec of protobuf. Make it with [New].
 type Codec struct{ values codec.Codec }
 
-var _ codec.Envelope = (*Codec)(nil)
+var _ codec.Recognizer = (*Codec)(nil)
 
 // New returns the format around values, the codec of requests and answers: that of package codec/proto.
 func New(values codec.Codec) *Codec { return &Codec{values: values} }
@@ -49,6 +49,17 @@ func (c *Codec) Append(dst []byte, v any) ([]byte, error) { return c.values.Appe
 
 // Unmarshal decodes a protobuf message alone.
 func (c *Codec) Unmarshal(data []byte, v any) error { return c.values.Unmarshal(data, v) }
+
+// Recognizes reports whether data, which came as protobuf or as bytes, is a whole request that names an endpoint: go-micro's servers take those
+// types for PROTO-RPC where the headers name none.
+func (*Codec) Recognizes(contentType string, data []byte) bool {
+	if contentType != "application/protobuf" && contentType != "application/octet-stream" {
+		return false
+	}
+	var h header
+	_, err := h.read(data)
+	return err == nil && h.method != "" && h.fault == ""
+}
 
 // header is either header.
 type header struct {

@@ -62,6 +62,8 @@ func (l *Listener) route(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case wantsUpgrade(r):
 		l.upgrade(w, r)
+	case r.Method == http.MethodGet && isGoMicro(r) && l.calls != nil: // no web page can send that header unasked
+		l.call(w, r)
 	case l.t.o.Pages != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		l.t.o.Pages.ServeHTTP(w, r)
 	case r.Method != http.MethodPost:
@@ -190,6 +192,14 @@ func (l *Listener) call(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, e)
 		return
 	}
+	if x.head.goMicro() {
+		if a, ok := w.(*mucpAnswer); ok && a.stream != "" {
+			a.openStream(&x.req)
+			return
+		} else if l.takeOver(w, r, x.req.Body) {
+			return
+		}
+	}
 	if r.ProtoMajor == 1 {
 		x.caller = caller{Context: r.Context(), l: l, w: w, r: r}
 		l.calls(&x.caller, r.RemoteAddr, &x.req, &x.rsp)
@@ -221,7 +231,9 @@ func (c *caller) Request() context.Context { return c.Context }
 // Answer implements transport.Answerable.
 func (c *caller) Answer(rsp *transport.Message) {
 	c.answered = true
-	closeAfter(c.w, c.r)                                                   // a further request would wait for the handler of this one
+	if _, apart := c.w.(*mucpAnswer); !apart {
+		closeAfter(c.w, c.r) // a further request would wait for the handler of this one
+	}
 	c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(rsp.Body))} // this answer is read before the handler has returned
 	limitWrite(c.w, time.Now().Add(c.l.t.o.WriteTimeout))
 	c.l.reply(c.w, c.r, rsp)
@@ -296,9 +308,7 @@ func (l *Listener) reply(w http.ResponseWriter, r *http.Request, rsp *transport.
 		refuse(w, r, status.Parse(string(failed)))
 		return
 	}
-	if isGoMicro(r) {
-		echoID(h, r)
-	}
+	echoID(h, first(r.Header, headerID, headerOldID))
 	switch ct, _ := rsp.Header.Bytes(transport.HeaderContentType); string(ct) {
 	case typeJSON[0]:
 		h["Content-Type"] = typeJSON
@@ -318,22 +328,22 @@ func (l *Listener) reply(w http.ResponseWriter, r *http.Request, rsp *transport.
 const ownLength = 2000
 
 // isGoMicro reports whether a request speaks go-micro's dialect: status 200 always, the error in a header.
-func isGoMicro(r *http.Request) bool { return first(r.Header, headerID, headerOldID) != "" }
+func isGoMicro(r *http.Request) bool {
+	return first(r.Header, headerID, headerOldID, headerStream, headerOldStream) != ""
+}
 
-func echoID(h http.Header, r *http.Request) {
-	id := oneLine(first(r.Header, headerID, headerOldID))
+func echoID(h http.Header, id string) {
+	if id == "" {
+		return
+	}
+	id = oneLine(id)
 	h.Set(headerID, id)
 	h.Set(headerOldID, id)
 }
 
 // refuse answers with an error in the caller's dialect.
 func refuse(w http.ResponseWriter, r *http.Request, e *status.Error) {
-	if e.ID == "" {
-		e = &status.Error{ID: sender, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
-	}
-	if e.Code < 400 || e.Code > 599 {
-		e = &status.Error{ID: e.ID, Code: status.Internal, Detail: e.Detail, Refused: e.Refused}
-	}
+	e = public(e)
 	h := w.Header()
 	text := e.AppendJSON(make([]byte, 0, 256))
 	if !isGoMicro(r) {
@@ -344,12 +354,23 @@ func refuse(w http.ResponseWriter, r *http.Request, e *status.Error) {
 		_, _ = w.Write(text) // a caller that has gone needs no answer
 		return
 	}
-	echoID(h, r)
+	echoID(h, first(r.Header, headerID, headerOldID))
 	line := oneLine(string(text))
 	h.Set(headerError, line)
-	h.Set("X-Micro-Error", line)
+	h.Set(headerOldError, line)
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
+}
+
+// public gives e with what every error has on the wire: an id, and a code of an error.
+func public(e *status.Error) *status.Error {
+	if e.ID == "" {
+		e = &status.Error{ID: sender, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
+	}
+	if e.Code < 400 || e.Code > 599 {
+		e = &status.Error{ID: e.ID, Code: status.Internal, Detail: e.Detail, Refused: e.Refused}
+	}
+	return e
 }
 
 // wantsUpgrade reports whether a request asks for frames (RFC 9110 section 7.8). HTTP/2 has no upgrade.

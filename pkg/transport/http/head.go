@@ -30,6 +30,8 @@ const (
 	fieldOldTopic
 	fieldID
 	fieldOldID
+	fieldStream
+	fieldOldStream
 	fieldTimeout
 	fieldNanos
 	fieldType
@@ -62,6 +64,10 @@ func fieldOf(name string) (f field, own bool) {
 		return fieldID, true
 	case headerOldID:
 		return fieldOldID, true
+	case headerStream:
+		return fieldStream, true
+	case headerOldStream:
+		return fieldOldStream, true
 	case headerTimeout:
 		return fieldTimeout, true
 	case headerNanos:
@@ -72,7 +78,7 @@ func fieldOf(name string) (f field, own bool) {
 		return fieldEncoding, true
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
 		"Transfer-Encoding", "Upgrade", "Http2-Settings", "Host", "Content-Length", "Accept-Encoding", "Expect", "Date",
-		headerError, "X-Micro-Error":
+		headerError, headerOldError:
 		return noField, true
 	}
 	return noField, false
@@ -184,6 +190,11 @@ func (hd *head) first(fs ...field) string {
 	return ""
 }
 
+// goMicro reports whether the request is in go-micro's dialect, as isGoMicro does.
+func (hd *head) goMicro() bool {
+	return hd.first(fieldID, fieldOldID, fieldStream, fieldOldStream) != ""
+}
+
 // message fills m's Header and Timeout. endpoint is what the path and the headers call. The header is valid until the next
 // read.
 func (hd *head) message(m *transport.Message, endpoint string) *status.Error {
@@ -253,6 +264,9 @@ func listed(h http.Header, name string) bool {
 // without asking (the CORS-safelisted ones of the Fetch standard), and a missing one, which is as good as those.
 func (hd *head) mediaType() (string, *status.Error) {
 	raw := hd.values[fieldType]
+	if raw == "" && hd.goMicro() {
+		raw = "application/protobuf" // as their servers have it; no web page sends a header of theirs unasked
+	}
 	if raw == "" {
 		return "", status.New(status.UnsupportedMedia, "a call needs a Content-Type, such as application/json")
 	}

@@ -16,6 +16,10 @@ const (
 	headerID      = "Micro-Id"      // go-micro's sequence number: its presence selects go-micro's dialect
 	headerOldID   = "X-Micro-Id"    // an older name of the same
 	headerError   = "Micro-Error"   // go-micro's error
+
+	headerOldError  = "X-Micro-Error"
+	headerStream    = "Micro-Stream" // go-micro's number of a stream
+	headerOldStream = "X-Micro-Stream"
 )
 
 // upgradeProtocol and upgradeVersion name the frames in Upgrade and Micro-Version.

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/cb02dfca/micro/pkg/transport/http/internal/mucp"
 )
 
 // limitListener closes connections beyond a number of them at once: a peer learns that without waiting.
@@ -65,6 +67,35 @@ type limitConn struct {
 	lateConn
 	listener *limitListener
 	once     sync.Once
+	early    []byte // what was read already, and is to be read once more
+
+	// Of the first reads, of which net/http's is as long as the preface of HTTP/2.
+	preface [24]byte
+	begun   int    // bytes in preface; below zero after the reads that count
+	chunked []byte // the connection's first head, where they gave all of it and its body comes in chunks
+}
+
+func (c *limitConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	n, err := c.lateConn.Read(p)
+	if c.begun >= 0 && n > 0 {
+		c.begins(p[:n])
+	}
+	return n, err
+}
+
+// begins looks at what the first reads gave.
+func (c *limitConn) begins(p []byte) {
+	if c.begun == 0 && len(p) <= len(c.preface) {
+		c.begun = copy(c.preface[:], p)
+		return
+	}
+	c.chunked = mucp.Chunked(c.preface[:c.begun], p)
+	c.begun = -1
 }
 
 // NetConn gives what is below.

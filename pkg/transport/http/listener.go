@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,18 +34,21 @@ type Listener struct {
 	ln     *limitListener
 	server *http.Server
 	calls  transport.CallHandler
+	kinds  func(endpoint string) transport.Kind
 	mounts []mount
 	beside transport.Listener // of another protocol; nil where there is none
 
 	start    sync.Once
 	stop     sync.Once
 	accepted chan transport.Conn
+	back     chan net.Conn // connections that net/http gets once more
 	done     chan struct{} // closed when nothing more is accepted
 	serving  sync.WaitGroup
 	messages sync.Pool // *exchange
 
 	mu       sync.Mutex
 	conns    map[*link.Conn]struct{} // upgraded ones that live
+	mucp     map[*mucpConn]struct{}  // those of go-micro clients
 	closing  bool                    // no plain call begins any more
 	handlers sync.WaitGroup          // plain calls and upgrades under way
 }
@@ -56,6 +61,7 @@ type mount struct {
 var (
 	_ transport.Listener   = (*Listener)(nil)
 	_ transport.CallServer = (*Listener)(nil)
+	_ transport.KindServer = (*Listener)(nil)
 	_ transport.Shutdowner = (*Listener)(nil)
 )
 
@@ -83,6 +89,8 @@ func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
 		accepted: make(chan transport.Conn),
 		done:     make(chan struct{}),
 		conns:    make(map[*link.Conn]struct{}),
+		mucp:     make(map[*mucpConn]struct{}),
+		back:     make(chan net.Conn),
 	}
 	l.messages.New = func() any { return new(exchange) }
 	handler := hostcheck.Wrap(http.HandlerFunc(l.route), hostcheck.Options{Address: l.Addr(), AllowedHosts: t.o.AllowedHosts})
@@ -135,6 +143,9 @@ func (l *Listener) newServer(handler http.Handler) *http.Server {
 // ServeCalls sets the handler of plain HTTP calls. Call it before the first Accept.
 func (l *Listener) ServeCalls(h transport.CallHandler) { l.calls = h }
 
+// ServeKinds sets what tells calls of go-micro clients from streams. Call it before the first Accept.
+func (l *Listener) ServeKinds(kinds func(endpoint string) transport.Kind) { l.kinds = kinds }
+
 // HandleHTTP gives the requests that match to h, behind the listener's checks of Host and Origin. Where several match,
 // the first mounted has it; requests for the upgrade are matched too. The times of reading the body are the listener's; its
 // size, and the time of writing the answer, are h's to limit. Call it before the first Accept.
@@ -175,6 +186,7 @@ func turnAway(c transport.Conn) {
 
 func (l *Listener) begin() {
 	l.serving.Go(l.serve)
+	l.serving.Go(func() { _ = l.server.Serve(&returned{l}) }) // it ends with the server
 	if l.beside != nil {
 		l.serving.Go(l.acceptBeside)
 	}
@@ -215,6 +227,9 @@ func (l *Listener) Addr() string { return l.ln.Addr().String() }
 func (l *Listener) Close() error {
 	l.finish()
 	l.server.Close()
+	for _, c := range l.mucpConns() {
+		c.stop()
+	}
 	if l.beside != nil {
 		_ = l.beside.Close()
 	}
@@ -266,6 +281,9 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 		wg.Go(func() { c.Drain(ctx) })
 	}
 	l.mu.Unlock()
+	for _, c := range l.mucpConns() {
+		wg.Go(func() { c.drain(ctx) })
+	}
 	if l.beside != nil {
 		wg.Go(func() { l.closeBeside(ctx) })
 	}
@@ -304,5 +322,47 @@ func (l *Listener) adopt(nc net.Conn) {
 	case l.accepted <- c:
 	case <-l.done:
 		c.TurnAway()
+	}
+}
+
+// mucpConns gives the connections of go-micro clients.
+func (l *Listener) mucpConns() []*mucpConn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.mucp))
+}
+
+// returned is the net.Listener of connections that net/http had, and gets once more.
+type returned struct{ *Listener }
+
+// Accept implements net.Listener.
+func (r *returned) Accept() (net.Conn, error) {
+	select {
+	case nc := <-r.back:
+		return nc, nil
+	case <-r.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. The Listener's own end is its end.
+func (r *returned) Close() error { return nil }
+
+// Addr implements net.Listener.
+func (r *returned) Addr() net.Addr { return r.ln.Addr() }
+
+// handBack gives net/http a connection once more. early is what was read of it.
+func (l *Listener) handBack(nc net.Conn, early []byte) {
+	c, ok := nc.(*limitConn)
+	if !ok {
+		nc.Close()
+		return
+	}
+	c.early = early
+	_ = nc.SetDeadline(time.Time{}) // fails on a connection that has gone, as what follows will
+	select {
+	case l.back <- nc:
+	case <-l.done:
+		nc.Close()
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // TestAnswerBeforeTheEnd: an answer that comes before the handler has returned is whole for the caller, is the only one, and the
-// last of its connection.
+// last of its connection, unless that is a go-micro client's: its calls do not wait for each other.
 func TestAnswerBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -50,10 +50,13 @@ func TestAnswerBeforeTheEnd(t *testing.T) {
 			if headers != "" && body == "fail" {
 				want = "200 "
 			}
-			if text := fmt.Sprintf("%d %s", rsp.StatusCode, got); err != nil || text != want || !rsp.Close || rsp.ContentLength != int64(len(got)) {
+			if text := fmt.Sprintf("%d %s", rsp.StatusCode, got); err != nil || text != want || rsp.Close != (headers == "") || rsp.ContentLength != int64(len(got)) {
 				t.Errorf("%q %q: answered %q, close %t, %v, want %q", body, headers, text, rsp.Close, err, want)
 			}
 			release <- struct{}{}
+			if headers != "" {
+				_ = nc.(*net.TCPConn).CloseWrite()
+			}
 			if rest, err := io.ReadAll(buffered); err != nil || len(rest) > 0 {
 				t.Errorf("%q %q: after the answer came %q, %v", body, headers, rest, err)
 			}
