@@ -34,6 +34,7 @@ import (
 	registrynats "github.com/cb02dfca/micro/pkg/registry/nats"
 	"github.com/cb02dfca/micro/pkg/registry/zookeeper"
 	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/grpc"
 	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 	transportmemory "github.com/cb02dfca/micro/pkg/transport/memory"
 	transportnats "github.com/cb02dfca/micro/pkg/transport/nats"
@@ -55,6 +56,7 @@ type Backends struct {
 
 // DefaultBackends lists the backends of the binary.
 func DefaultBackends() Backends {
+	beside := transport.Openers{"grpc": grpc.Open, "ws": websocket.Open}
 	return Backends{
 		Registries: registry.Openers{
 			"default":   micro.DefaultRegistry,
@@ -71,8 +73,10 @@ func DefaultBackends() Backends {
 			"https":     registryhttp.Open,
 		},
 		Transports: transport.Openers{
-			"http":     transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
-			"https":    transporthttp.OpenBeside(transport.Openers{"ws": websocket.Open}),
+			"http":     transporthttp.OpenBeside(beside, "grpc"),
+			"https":    transporthttp.OpenBeside(beside, "grpc"),
+			"grpc":     grpc.Open,
+			"grpcs":    grpc.Open,
 			"memory":   transportmemory.Open,
 			"ws":       websocket.Open,
 			"wss":      websocket.Open,

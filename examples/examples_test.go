@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/cb02dfca/micro/examples/grpc/greet"
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/micro"
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 var build = sync.OnceValues(func() (string, error) {
 	dir := binaries
 	out, err := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "./service", "./function", "./middleware", "./filter", "./plugins", "./browser").CombinedOutput()
-	for _, nested := range []string{"greeter/service", "greeter/client", "pubsub/subscriber", "pubsub/publisher", "stream/service", "stream/client"} {
+	for _, nested := range []string{"greeter/service", "greeter/client", "pubsub/subscriber", "pubsub/publisher", "stream/service", "stream/client", "grpc/service", "grpc/client"} {
 		if err == nil {
 			out, err = exec.Command("go", "build", "-o", filepath.Join(dir, strings.ReplaceAll(nested, "/", "-")+exe()), "./"+nested).CombinedOutput()
 		}
@@ -216,6 +217,17 @@ func TestStream(t *testing.T) {
 	w := newWorld(t)
 	w.serve("stream-service", "numbers")
 	w.want(w.run("stream-client"), "2\n4\n6\n")
+}
+
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	greeter := w.serve("grpc-service", "greeter")
+	w.want(w.run("grpc-client", greeter.node.Address, "Ada", "Bob"), "Hello Ada\nHello Ada\nHello Bob\n")
+	rsp, err := client.Call[greet.Response](t.Context(), w.call, "greeter", "Say.Hello", &greet.Request{Name: "frames"}) // the same port
+	if err != nil || rsp.Msg != "Hello frames" {
+		t.Errorf("%q %v", rsp.GetMsg(), err)
+	}
 }
 
 func TestMiddleware(t *testing.T) {

@@ -39,7 +39,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	port, err := transporthttp.New(transporthttp.Options{Beside: ws, Pages: http.FileServerFS(pages)})
+	port, err := transporthttp.New(transporthttp.Options{Beside: []transporthttp.Beside{ws}, Pages: http.FileServerFS(pages)})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/selector"
 	"github.com/cb02dfca/micro/pkg/server"
 	"github.com/cb02dfca/micro/pkg/transport"
+	transporthttp "github.com/cb02dfca/micro/pkg/transport/http"
 )
 
 // The defaults of a service's life.
@@ -39,6 +40,7 @@ type options struct {
 	scope     string
 	broker    broker.Broker
 	transport transport.Transport
+	beside    []transporthttp.Beside
 	// transports are what other services' nodes may be called by, beside the service's own.
 	transports transport.Openers
 	selector   selector.Selector
@@ -131,6 +133,12 @@ func Broker(b broker.Broker) Option { return func(o *options) { o.broker = b } }
 
 // Transport sets what calls travel over. Default HTTP.
 func Transport(t transport.Transport) Option { return func(o *options) { o.transport = t } }
+
+// Beside serves further protocols on the service's port, beside HTTP: gRPC, by a Transport of package transport/grpc, and WebSocket. It
+// adds to earlier ones. A transport that is not package transport/http's cannot share its port.
+func Beside(b ...transporthttp.Beside) Option {
+	return func(o *options) { o.beside = append(o.beside, b...) }
+}
 
 // Selector sets load balancing. s stays the caller's to close. Default the less busy of two random nodes.
 func Selector(s selector.Selector) Option { return func(o *options) { o.selector = s } }

@@ -109,6 +109,13 @@ func (s *Service) buildDrivers() error {
 		}
 		s.transport = t
 	}
+	if len(s.beside) > 0 {
+		t, ok := s.transport.(*transporthttp.Transport)
+		if !ok {
+			return errors.New("Beside is for services that speak HTTP, and Transport sets another")
+		}
+		s.transport = t.With(s.beside...)
+	}
 	if s.broker == nil || s.brokerURL != "" {
 		if err := s.openBroker(); err != nil {
 			return err
@@ -221,6 +228,9 @@ func (s *Service) describe(address string) registry.Node {
 	}
 	if t, ok := s.transport.(transport.Schemed); ok {
 		n.Metadata[registry.MetaTransport] = t.Scheme()
+		if t.Scheme() == "grpc" {
+			n.Metadata[registry.MetaProtocol] = "grpc" // as go-micro v2 has it
+		}
 	}
 	if _, ok := s.transport.(*transporthttp.Transport); ok {
 		n.Metadata[registry.MetaProtocol] = "mucp"

@@ -183,23 +183,23 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 	if cs, ok := l.(transport.CallServer); ok {
 		cs.ServeCalls(r.answer)
 	}
-	if ks, ok := l.(transport.KindServer); ok {
-		ks.ServeKinds(r.kind)
+	if es, ok := l.(transport.EndpointServer); ok {
+		es.ServeEndpoints(served{s})
 	}
 	r.work.Go(func() { r.accept(l) })
 	<-ctx.Done()
 	return r.stop(l, cut)
 }
 
-// kind tells what an endpoint is for, as transport.KindServer asks.
-func (r *serving) kind(endpoint string) transport.Kind {
-	switch ep := r.endpoints[endpoint]; { // not changed since Serve
-	case ep == nil:
-		return 0
-	case ep.Kind == Unary:
-		return transport.Call
-	}
-	return transport.Open
+// served is the server as a transport.EndpointServer sees it.
+type served struct{ server *Server }
+
+func (s served) Service() string { return s.server.name }
+func (s served) Names() []string { return slices.Sorted(maps.Keys(s.server.endpoints)) } // not changed since Serve
+
+func (s served) Lookup(name string) (stream, known bool) {
+	ep := s.server.endpoints[name]
+	return ep != nil && ep.Kind != Unary, ep != nil
 }
 
 func errIf(cond bool, text string) error {

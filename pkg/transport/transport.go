@@ -198,10 +198,20 @@ type CallServer interface {
 	ServeCalls(h CallHandler)
 }
 
-// KindServer is what a Listener offers some of whose peers do not say whether they call or stream. A server tells it, before the first
-// Accept, what an endpoint is for: Call, Open for a stream, or zero where there is no such endpoint.
-type KindServer interface {
-	ServeKinds(kinds func(endpoint string) Kind)
+// EndpointServer is what a Listener offers whose protocol writes the names of endpoints otherwise, or tells no call from a stream:
+// gRPC, and HTTP as go-micro speaks it. A server gives it before the first Accept what it serves.
+type EndpointServer interface {
+	ServeEndpoints(e Endpoints)
+}
+
+// Endpoints is what a server serves. Its methods may be called concurrently.
+type Endpoints interface {
+	// Service is the name of the service.
+	Service() string
+	// Lookup reports whether there is an endpoint of that name, and whether it streams.
+	Lookup(name string) (stream, known bool)
+	// Names gives the endpoints' names, "Say.Hello", sorted.
+	Names() []string
 }
 
 // Shutdowner is what a Listener offers whose connections can be drained. Shutdown stops accepting, tells the peers

@@ -55,9 +55,9 @@ type Options struct {
 	AllowedHosts []string
 	// Plain makes Dial speak plain HTTP without asking for the upgrade.
 	Plain bool
-	// Beside serves another protocol on a listener's port, for those who ask for it: WebSocket, by a Transport of package
-	// transport/websocket. Default none.
-	Beside Beside
+	// Beside serves other protocols on a listener's port, for those who ask for them: WebSocket, by a Transport of package
+	// transport/websocket, and gRPC, by one of package transport/grpc. Default none.
+	Beside []Beside
 	// Pages serves GET and HEAD requests, which no call is: the pages of a web site that calls the service. It stands behind the
 	// checks of Host and Origin. Default: they are refused with 405.
 	Pages http.Handler
@@ -72,6 +72,13 @@ type Beside interface {
 	// Beside is called for each listener, with its address. h serves the requests that ask, and checks their Host and Origin
 	// itself; the connections that come of them l yields. The listener closes l, and drains it where it can be drained.
 	Beside(addr string) (l transport.Listener, h http.Handler)
+}
+
+// Lasting is what a Beside is whose requests may last as long as they like, both ways: their bodies and answers have no times but its
+// own. What its listener is of transport.CallServer and transport.EndpointServer, it gets to hear.
+type Lasting interface {
+	Beside
+	Lasting()
 }
 
 // Transport makes connections over HTTP. Make it with New. Its methods may be called concurrently.
@@ -125,7 +132,7 @@ func New(o Options) (*Transport, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	o.AllowedHosts = slices.Clone(o.AllowedHosts)
+	o.AllowedHosts, o.Beside = slices.Clone(o.AllowedHosts), slices.Clone(o.Beside)
 	if o.TLSConfig != nil {
 		o.TLSConfig = o.TLSConfig.Clone()
 	}
@@ -135,6 +142,13 @@ func New(o Options) (*Transport, error) {
 		Buffers: link.NewBuffers(), Monitor: new(link.Monitor),
 	}
 	return t, nil
+}
+
+// With gives a copy of t that serves further protocols on its listeners' ports.
+func (t *Transport) With(beside ...Beside) *Transport {
+	with := *t
+	with.o.Beside = slices.Concat(t.o.Beside, beside)
+	return &with
 }
 
 // Scheme is the label of nodes that listen by this Transport, by which clients choose theirs: "http", or "https" with TLS.
@@ -153,16 +167,17 @@ func (t *Transport) Scheme() string {
 //	key-file        PEM: its key
 //	client-ca-file  PEM: a listener asks its clients for a certificate of these authorities
 func Open(ctx context.Context, u *url.URL) (transport.Transport, error) {
-	return open(ctx, u, nil)
+	return open(ctx, u, nil, nil)
 }
 
-// OpenBeside gives an Open with one more parameter, beside, which is the URL of what is served on the same port: of a transport
-// in set that is a [Beside]. "http://?beside=ws" is WebSocket; what of the URL has a meaning in a query is to be escaped.
-func OpenBeside(set transport.Openers) transport.Opener {
-	return func(ctx context.Context, u *url.URL) (transport.Transport, error) { return open(ctx, u, set) }
+// OpenBeside gives an Open with one more parameter, beside, which is what is served on the same port, separated by commas: URLs of
+// transports in set that are a [Beside]. "http://?beside=ws" is WebSocket; what of a URL has a meaning in a query is to be escaped.
+// Where the parameter is not there, usual is served; beside=none is nothing.
+func OpenBeside(set transport.Openers, usual ...string) transport.Opener {
+	return func(ctx context.Context, u *url.URL) (transport.Transport, error) { return open(ctx, u, set, usual) }
 }
 
-func open(ctx context.Context, u *url.URL, set transport.Openers) (transport.Transport, error) {
+func open(ctx context.Context, u *url.URL, set transport.Openers, usual []string) (transport.Transport, error) {
 	known := []string{"plain", "max-message", "hosts"}
 	if set != nil {
 		known = append(known, "beside")
@@ -198,19 +213,33 @@ func open(ctx context.Context, u *url.URL, set transport.Openers) (transport.Tra
 	if v := params["hosts"]; v != "" {
 		o.AllowedHosts = strings.Split(v, ",")
 	}
-	if v := params["beside"]; v != "" {
-		t, err := set.Open(ctx, v)
-		if err != nil {
-			return nil, fmt.Errorf("transport/http: parameter beside: %w", err)
-		}
-		var ok bool
-		if o.Beside, ok = t.(Beside); !ok {
-			return nil, fmt.Errorf("transport/http: parameter beside: %q is none that shares a port, as ws does", v)
-		}
+	if v := params["beside"]; v == "none" {
+		usual = nil
+	} else if v != "" {
+		usual = strings.Split(v, ",")
+	}
+	if o.Beside, err = openBesides(ctx, set, usual); err != nil {
+		return nil, err
 	}
 	t, err := New(o)
 	if err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// openBesides opens what is served beside.
+func openBesides(ctx context.Context, set transport.Openers, urls []string) (list []Beside, err error) {
+	for _, v := range urls {
+		t, err := set.Open(ctx, v)
+		if err != nil {
+			return nil, fmt.Errorf("transport/http: parameter beside: %w", err)
+		}
+		b, ok := t.(Beside)
+		if !ok {
+			return nil, fmt.Errorf("transport/http: parameter beside: %q is none that shares a port, as ws does", v)
+		}
+		list = append(list, b)
+	}
+	return list, nil
 }

@@ -34,9 +34,9 @@ type Listener struct {
 	ln     *limitListener
 	server *http.Server
 	calls  transport.CallHandler
-	kinds  func(endpoint string) transport.Kind
+	names  transport.Endpoints // nil where nobody has told
 	mounts []mount
-	beside transport.Listener // of another protocol; nil where there is none
+	beside []transport.Listener // of other protocols
 
 	start    sync.Once
 	stop     sync.Once
@@ -59,10 +59,10 @@ type mount struct {
 }
 
 var (
-	_ transport.Listener   = (*Listener)(nil)
-	_ transport.CallServer = (*Listener)(nil)
-	_ transport.KindServer = (*Listener)(nil)
-	_ transport.Shutdowner = (*Listener)(nil)
+	_ transport.Listener       = (*Listener)(nil)
+	_ transport.CallServer     = (*Listener)(nil)
+	_ transport.EndpointServer = (*Listener)(nil)
+	_ transport.Shutdowner     = (*Listener)(nil)
 )
 
 // Listen takes addr, "host:port". It gives a *Listener, which takes connections from the first Accept on; until then
@@ -94,17 +94,21 @@ func (t *Transport) Serve(ln net.Listener) (transport.Listener, error) {
 	}
 	l.messages.New = func() any { return new(exchange) }
 	handler := hostcheck.Wrap(http.HandlerFunc(l.route), hostcheck.Options{Address: l.Addr(), AllowedHosts: t.o.AllowedHosts})
-	if b := t.o.Beside; b != nil {
+	handler = l.timed(handler)
+	for _, b := range t.o.Beside {
 		handler = l.fork(b, handler)
 	}
-	l.server = l.newServer(l.timed(handler))
+	l.server = l.newServer(handler)
 	return l, nil
 }
 
 // fork has requests for another protocol served beside the others.
 func (l *Listener) fork(b Beside, others http.Handler) http.Handler {
-	var asked http.Handler
-	l.beside, asked = b.Beside(l.Addr())
+	beside, asked := b.Beside(l.Addr())
+	l.beside = append(l.beside, beside)
+	if _, lasting := b.(Lasting); !lasting {
+		asked = l.timed(asked)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if b.Asks(r) {
 			asked.ServeHTTP(w, r)
@@ -140,11 +144,26 @@ func (l *Listener) newServer(handler http.Handler) *http.Server {
 	return s
 }
 
-// ServeCalls sets the handler of plain HTTP calls. Call it before the first Accept.
-func (l *Listener) ServeCalls(h transport.CallHandler) { l.calls = h }
+// ServeCalls sets the handler of plain HTTP calls, and of those of the protocols beside. Call it before the first Accept.
+func (l *Listener) ServeCalls(h transport.CallHandler) {
+	l.calls = h
+	for _, b := range l.beside {
+		if cs, ok := b.(transport.CallServer); ok {
+			cs.ServeCalls(h)
+		}
+	}
+}
 
-// ServeKinds sets what tells calls of go-micro clients from streams. Call it before the first Accept.
-func (l *Listener) ServeKinds(kinds func(endpoint string) transport.Kind) { l.kinds = kinds }
+// ServeEndpoints tells which endpoints stream, which go-micro's clients do not always say, and gives it to the protocols beside. Call it
+// before the first Accept.
+func (l *Listener) ServeEndpoints(e transport.Endpoints) {
+	l.names = e
+	for _, b := range l.beside {
+		if es, ok := b.(transport.EndpointServer); ok {
+			es.ServeEndpoints(e)
+		}
+	}
+}
 
 // HandleHTTP gives the requests that match to h, behind the listener's checks of Host and Origin. Where several match,
 // the first mounted has it; requests for the upgrade are matched too. The times of reading the body are the listener's; its
@@ -187,15 +206,15 @@ func turnAway(c transport.Conn) {
 func (l *Listener) begin() {
 	l.serving.Go(l.serve)
 	l.serving.Go(func() { _ = l.server.Serve(&returned{l}) }) // it ends with the server
-	if l.beside != nil {
-		l.serving.Go(l.acceptBeside)
+	for _, b := range l.beside {
+		l.serving.Go(func() { l.acceptBeside(b) })
 	}
 }
 
-// acceptBeside takes the connections of the other protocol.
-func (l *Listener) acceptBeside() {
+// acceptBeside takes the connections of another protocol.
+func (l *Listener) acceptBeside(beside transport.Listener) {
 	for {
-		c, err := l.beside.Accept()
+		c, err := beside.Accept()
 		if err != nil {
 			return
 		}
@@ -230,8 +249,8 @@ func (l *Listener) Close() error {
 	for _, c := range l.mucpConns() {
 		c.stop()
 	}
-	if l.beside != nil {
-		_ = l.beside.Close()
+	for _, b := range l.beside {
+		_ = b.Close()
 	}
 	l.serving.Wait()
 	if !l.settle(closeGrace) {
@@ -284,8 +303,8 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	for _, c := range l.mucpConns() {
 		wg.Go(func() { c.drain(ctx) })
 	}
-	if l.beside != nil {
-		wg.Go(func() { l.closeBeside(ctx) })
+	for _, b := range l.beside {
+		wg.Go(func() { closeBeside(ctx, b) })
 	}
 	err := l.server.Shutdown(ctx)
 	wg.Wait()
@@ -299,12 +318,12 @@ func (l *Listener) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// closeBeside drains the other protocol's connections, where they can be.
-func (l *Listener) closeBeside(ctx context.Context) {
-	if sh, ok := l.beside.(transport.Shutdowner); ok {
+// closeBeside drains another protocol's connections, where they can be.
+func closeBeside(ctx context.Context, beside transport.Listener) {
+	if sh, ok := beside.(transport.Shutdowner); ok {
 		_ = sh.Shutdown(ctx) // its error is ctx's, which the caller looks at
 	}
-	_ = l.beside.Close()
+	_ = beside.Close()
 }
 
 // adopt makes a hijacked connection one of the listener's and hands it to Accept.

@@ -199,15 +199,16 @@ func (c *mucpConn) serve(r *http.Request, body []byte) error {
 // opens gives the key of the stream that r opens; empty for a call. What the endpoint is counts, and for one that nobody knows whether the client
 // wants a stream.
 func (c *mucpConn) opens(r *http.Request) string {
-	kind := transport.Kind(0)
-	if c.l.kinds != nil {
-		kind = c.l.kinds(first(r.Header, "Micro-Endpoint", "X-Micro-Endpoint", "Micro-Method", "X-Micro-Method"))
+	stream := streamID(r) != ""
+	if c.l.names != nil {
+		if streams, known := c.l.names.Lookup(first(r.Header, "Micro-Endpoint", "X-Micro-Endpoint", "Micro-Method", "X-Micro-Method")); known {
+			stream = streams
+		}
 	}
-	key := streamKey(r)
-	if kind == transport.Call || kind == 0 && streamID(r) == "" {
+	if !stream {
 		return ""
 	}
-	return key
+	return streamKey(r)
 }
 
 // streamID gives the number by which a client knows a stream; empty for a call.

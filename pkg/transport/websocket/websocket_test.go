@@ -83,7 +83,7 @@ func TestConformanceBesideHTTP(t *testing.T) {
 	t.Parallel()
 	transporttest.Run(t, func(t *testing.T) transporttest.Harness {
 		ws := newTransport(t, websocket.Options{})
-		return transporttest.Harness{Transport: onePort{ws, newPort(t, transporthttp.Options{Beside: ws})}, Address: "127.0.0.1:0"}
+		return transporttest.Harness{Transport: onePort{ws, newPort(t, transporthttp.Options{Beside: []transporthttp.Beside{ws}})}, Address: "127.0.0.1:0"}
 	})
 }
 
@@ -92,7 +92,7 @@ func TestBesideTLS(t *testing.T) {
 	t.Parallel()
 	config := localTLS(t)
 	ws := newTransport(t, websocket.Options{TLSConfig: config})
-	w := serve(t, newPort(t, transporthttp.Options{TLSConfig: config, Beside: ws}))
+	w := serve(t, newPort(t, transporthttp.Options{TLSConfig: config, Beside: []transporthttp.Beside{ws}}))
 	if rsp, err := call(t, ws, w.addr, `{"n":4}`); err != nil || rsp != `{"n":8}` {
 		t.Errorf("a call gave %q, %v", rsp, err)
 	}
@@ -103,7 +103,7 @@ func TestOnePort(t *testing.T) {
 	t.Parallel()
 	ws := newTransport(t, websocket.Options{})
 	pages := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("a page at " + r.URL.Path)) })
-	w := serve(t, newPort(t, transporthttp.Options{Beside: ws, Pages: pages}))
+	w := serve(t, newPort(t, transporthttp.Options{Beside: []transporthttp.Beside{ws}, Pages: pages}))
 	for name, tr := range map[string]transport.Transport{"WebSocket": ws, "frames": newPort(t, transporthttp.Options{}), "HTTP": newPort(t, transporthttp.Options{Plain: true})} {
 		if rsp, err := call(t, tr, w.addr, `{"n":4}`); err != nil || rsp != `{"n":8}` {
 			t.Errorf("a call by %s gave %q, %v", name, rsp, err)
