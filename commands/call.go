@@ -145,7 +145,7 @@ func (in *invocation) talk(ctx context.Context, o callOptions, listen bool) erro
 		return in.print(ctx, result{value: c.example(), text: jsonText(in, c.example(), pretty)})
 	case c.kind() != server.Unary && o.all:
 		return usage("%s streams, and flag --all is for calls", c.o.endpoint)
-	case c.kind() != server.Unary:
+	case c.kind() != server.Unary, listen && c.known == nil: // a stranger does not tell that it streams
 		return c.stream(ctx, listen)
 	case listen && !o.input.given && !o.input.stdin && !in.StdinTTY:
 		c.o.input.stdin = true // tests and odd parents: what is no terminal has an end

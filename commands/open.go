@@ -101,7 +101,8 @@ func afterScheme(address string) string {
 // checkAddress checks an address that is to be called: a host and a port, or what the transport, which is opened for that, takes for a name.
 func (in *invocation) checkAddress(ctx context.Context, address string) error {
 	t, err := in.openTransport(ctx)
-	if scheme, _, named := strings.Cut(address, "://"); named {
+	polyglot, _ := t.(transport.Polyglot)
+	if scheme, _, named := strings.Cut(address, "://"); named && (polyglot == nil || !polyglot.Speaks(scheme)) {
 		t, err = in.Backends.Transports.Open(ctx, scheme+"://")
 		if err != nil {
 			return usage("flag --address: %q: %s", address, trimPackage(err.Error())).because(err)

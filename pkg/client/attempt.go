@@ -290,7 +290,7 @@ func (t *trial) again(err error) bool {
 	switch {
 	case t.ended() != nil || len(r.tried) >= o.attempts || t.req.Stream && !unrun:
 		return false
-	case t.stale && transport.NotSent(err):
+	case t.stale && transport.NotSent(err) && !errors.Is(err, errors.ErrUnsupported):
 		return true // the same node, freshly dialled: it may just have closed an idle connection
 	case unrun:
 		r.avoid = append(r.avoid, t.node.ID)
@@ -333,7 +333,7 @@ func (t *trial) try() (Phase, error) {
 		return t.tryStream()
 	}
 	start := t.clock()
-	l := t.client.pool.ready(t.client.address(t.node), &t.place)
+	l := t.client.pool.ready(t.client.others.address(t.node), &t.place)
 	t.stale = l != nil
 	if l != nil {
 		t.observe(Dial, start, true, nil)
@@ -357,7 +357,7 @@ func (t *trial) try() (Phase, error) {
 
 // dial gets a connection that is not there at once.
 func (t *trial) dial(l **link, start int64) (err error) {
-	*l, t.stale, err = t.client.pool.link(t.bounded(), t.client.address(t.node), t.place.lane)
+	*l, t.stale, err = t.client.pool.link(t.bounded(), t.client.others.address(t.node), t.place.lane)
 	t.observe(Dial, start, t.stale, err)
 	return err
 }

@@ -76,7 +76,7 @@ type Client struct {
 	balancer  *selector.Balancer // the selector, where it is one
 	// streams numbers the streams. A connection has one at a time: the numbers only tell late messages apart.
 	streams atomic.Uint32
-	others  *transports // by which addresses are dialled that name one; nil where there is but the client's own
+	others  *transports // by which addresses are dialled
 }
 
 // New makes a client. It needs a transport, and a registry or a selector unless every call names an Address.
@@ -110,12 +110,8 @@ func New(opts ...Option) (*Client, error) {
 		c.selector, c.owned = s, s
 	}
 	c.balancer, _ = c.selector.(*selector.Balancer)
-	dialer := o.transport
-	if len(o.openers) > 0 {
-		c.others = newTransports(o.transport, o.openers)
-		dialer = c.others
-	}
-	c.pool = newPool(dialer, o.idle, o.connections)
+	c.others = newTransports(o.transport, o.openers)
+	c.pool = newPool(c.others, o.idle, o.connections)
 	c.calls.init(c)
 	c.chain = c.innermost
 	for _, m := range slices.Backward(c.middleware) {
@@ -126,10 +122,7 @@ func New(opts ...Option) (*Client, error) {
 
 // Close breaks the client's connections and ends its watches. Calls under way fail with transport.ErrClosed.
 func (c *Client) Close() error {
-	err := c.pool.close()
-	if c.others != nil {
-		err = errors.Join(err, c.others.close())
-	}
+	err := errors.Join(c.pool.close(), c.others.close())
 	if c.owned != nil {
 		err = errors.Join(err, c.owned.Close())
 	}

@@ -62,7 +62,8 @@ func WithTransport(t transport.Transport) Option { return func(o *options) { o.t
 
 // WithTransports lets the client dial by further transports, each opened when it is first needed and closed with the client:
 // nodes whose record names another one than that of WithTransport (registry.MetaTransport), and addresses that begin with a
-// scheme, "ws://10.0.0.5:8080". A node that names one which is not in set is dialled by WithTransport's.
+// scheme, "ws://10.0.0.5:8080". A node that names one which is not in set is dialled by WithTransport's; but one whose protocol
+// is gRPC (registry.MetaProtocol) is not called without the transport of scheme "grpc".
 func WithTransports(set transport.Openers) Option { return func(o *options) { o.openers = set } }
 
 // WithBroker makes the client publish through b. b stays the caller's to close.

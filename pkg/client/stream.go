@@ -72,7 +72,7 @@ func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...C
 // tryStream opens a stream to the node.
 func (t *trial) tryStream() (Phase, error) {
 	start := t.clock()
-	conn, reused, err := t.client.pool.conn(t.ctx, t.client.address(t.node))
+	conn, reused, err := t.client.pool.conn(t.ctx, t.client.others.address(t.node))
 	t.observe(Dial, start, reused, err)
 	if err != nil {
 		return Dial, err
@@ -185,7 +185,9 @@ func (s *Stream) send(body []byte) error {
 	return s.failed(s.conn.Send(s.ctx, &s.out))
 }
 
-// CloseSend tells the server that no more messages come; answers still do.
+// CloseSend tells the server that no more messages come; answers still do. To a service of go-micro, whose streams end both ways
+// at once, it gives an error that wraps [errors.ErrUnsupported]: answers still come, and Close tells the server of an ordinary end,
+// where otherwise it has the server see an error.
 func (s *Stream) CloseSend() error {
 	if s.ended.Load() || s.sent.Swap(true) {
 		return nil
@@ -265,7 +267,7 @@ func (s *Stream) Close() error {
 		}
 		if s.unhook() { // the context has not ended: the connection is ours
 			if clean {
-				s.client.pool.put(s.client.address(&s.node), s.conn)
+				s.client.pool.put(s.client.others.address(&s.node), s.conn)
 			} else {
 				s.abandon()
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/cb02dfca/micro/pkg/client"
@@ -103,9 +104,10 @@ func TestNoStepDown(t *testing.T) {
 	defer reg.Close()
 	for _, tt := range []struct{ own, label, want string }{
 		{"https", "http", "a:1"}, {"https", "https", "a:1"}, {"wss", "ws", "a:1"}, {"http", "https", "https://a:1"}, {"ws", "wss", "wss://a:1"}, {"https", "ws", "ws://a:1"},
+		{"http", "grpc", "grpc://a:1"}, {"https", "grpc", "grpcs://a:1"}, {"grpcs", "grpc", "a:1"},
 	} {
 		c, err := client.New(client.WithTransport(labelled{memory.New(), tt.own}), client.WithRegistry(reg),
-			client.WithTransports(transport.Openers{"http": open, "https": open, "ws": open, "wss": open}))
+			client.WithTransports(transport.Openers{"http": open, "https": open, "ws": open, "wss": open, "grpc": open, "grpcs": open}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,5 +117,63 @@ func TestNoStepDown(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// polyglot is a transport that knows a protocol beside its own, and notes what it is to dial.
+type polyglot struct {
+	labelled
+	dialled *[]string
+}
+
+func (p polyglot) Speaks(protocol string) bool { return protocol == "mucp" }
+
+func (p polyglot) Dial(_ context.Context, addr string) (transport.Conn, error) {
+	*p.dialled = append(*p.dialled, addr)
+	return nil, transport.ErrNotSent
+}
+
+// TestProtocols: a node that is not of this project is dialled as its protocol has it, which its record tells; gRPC is not tried without its
+// transport.
+func TestProtocols(t *testing.T) {
+	t.Parallel()
+	var dialled, others []string
+	opener := func(context.Context, *url.URL) (transport.Transport, error) {
+		return polyglot{labelled{memory.New(), "grpc"}, &others}, nil
+	}
+	for _, tt := range []struct {
+		name    string
+		openers transport.Openers
+		labels  map[string]string
+		own     string // what the client's own transport dials
+		other   string // what that of gRPC dials
+	}{
+		{"ours", nil, map[string]string{"protocol": "mucp", "transport": "http", "upgrade": "micro"}, "a:1", ""},
+		{"go-micro's", nil, map[string]string{"protocol": "mucp", "transport": "http"}, "mucp://a:1", ""},
+		{"one that does not say", nil, map[string]string{"transport": "http"}, "a:1", ""},
+		{"nobody's", nil, nil, "a:1", ""},
+		{"a stranger's", nil, map[string]string{"protocol": "smoke"}, "a:1", ""},
+		{"gRPC", transport.Openers{"grpc": opener}, map[string]string{"protocol": "grpc", "transport": "grpc"}, "", "a:1"},
+		{"gRPC by its protocol", transport.Openers{"grpc": opener}, map[string]string{"protocol": "grpc", "transport": "http"}, "", "a:1"},
+		{"gRPC without it", nil, map[string]string{"protocol": "grpc", "transport": "grpc"}, "", ""},
+	} {
+		dialled, others = nil, nil
+		reg := registrymemory.New()
+		if err := reg.Register(t.Context(), registry.Node{ID: "x-1", Service: "x", Address: "a:1", Metadata: tt.labels}, 0); err != nil {
+			t.Fatal(err)
+		}
+		c, err := client.New(client.WithTransport(polyglot{labelled{memory.New(), "http"}, &dialled}), client.WithRegistry(reg), client.WithTransports(tt.openers))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Call[struct{}](t.Context(), c, "x", "Say.Hello", &struct{}{})
+		if !transport.NotSent(err) || strings.Join(dialled, " ") != tt.own || strings.Join(others, " ") != tt.other {
+			t.Errorf("%s: %q and by gRPC %q were dialled, %v", tt.name, dialled, others, err)
+		}
+		if says := strings.Contains(err.Error(), "speaks gRPC"); says != (tt.own == "" && tt.other == "") {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		c.Close()
+		reg.Close()
 	}
 }

@@ -122,6 +122,13 @@ type Schemed interface {
 	Scheme() string
 }
 
+// Polyglot is what a Transport offers that also dials nodes of a protocol which is not its own, by an address that begins with
+// it: "mucp://10.0.0.5:8080". A node's record names the protocol under registry.MetaProtocol.
+type Polyglot interface {
+	// Speaks reports whether Dial takes addresses of a protocol.
+	Speaks(protocol string) bool
+}
+
 // Named is what a Transport offers whose addresses are names that a service may choose, and no hosts and ports.
 type Named interface {
 	// CheckName tells what is wrong with a name that cannot be an address.

@@ -27,9 +27,11 @@ type HelloResponse struct {
 	Message string `json:"message"`
 }
 
-// CountRequest is what Say.Count takes.
+// CountRequest is what Say.Count takes. Pause is in milliseconds, before each message: go-micro's own defect has messages that are
+// sent at once come as copies of the last.
 type CountRequest struct {
-	To int `json:"to"`
+	To    int `json:"to"`
+	Pause int `json:"pause"`
 }
 
 // CountResponse is a message of Say.Count.
@@ -63,10 +65,46 @@ func (*Say) Count(_ context.Context, stream server.Stream) error {
 		return err
 	}
 	for n := range req.To {
+		time.Sleep(time.Duration(req.Pause) * time.Millisecond)
 		if err := stream.Send(&CountResponse{N: n + 1}); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// Chat answers each message of a stream, until its caller ends it: "finish" ends it from this side, and "fail" with an error. How the
+// caller has ended it is an event.
+func (*Say) Chat(ctx context.Context, stream server.Stream) error {
+	for {
+		var req HelloRequest
+		if err := stream.Recv(&req); err != nil {
+			say("left ", err.Error(), nil)
+			return nil
+		}
+		switch req.Name {
+		case "finish":
+			return nil
+		case "fail":
+			return microerrors.Forbidden("says.chat", "the stream is refused")
+		}
+		var rsp HelloResponse
+		if err := new(Say).Hello(ctx, &req, &rsp); err != nil {
+			return err
+		}
+		if err := stream.Send(&rsp); err != nil {
+			return err
+		}
+	}
+}
+
+// Wait answers after as many milliseconds as it is told, or panics if those are below zero.
+func (*Say) Wait(_ context.Context, req *CountRequest, rsp *CountResponse) error {
+	if req.Pause < 0 {
+		panic("a pause below zero")
+	}
+	time.Sleep(time.Duration(req.Pause) * time.Millisecond)
+	rsp.N = req.To
 	return nil
 }
 
@@ -77,7 +115,7 @@ func (*Say) Echo(_ context.Context, req, rsp *structpb.Struct) error {
 }
 
 // runService is a service with the HTTP transport and broker, as go-micro's defaults are, with its subscriber to a topic, whose messages are
-// events. It leaves when its input ends.
+// events. It tells its address after the word "at", and leaves when its input ends.
 //
 // usage: gomicro service URL NAME TOPIC [BROKER]
 func runService(args []string) error {
@@ -113,6 +151,7 @@ func runService(args []string) error {
 	case err := <-ended:
 		return err
 	}
+	say("at ", s.Server().Options().Address, nil)
 	orders(func(string, string) {})
 	stop()
 	return <-ended

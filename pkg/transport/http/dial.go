@@ -27,15 +27,19 @@ const PlainSuffix = "?plain"
 
 // Dial connects to addr, "host:port", and asks for the upgrade. The request carries no call, as the port may have gone to
 // another program; nothing else is sent before the 101 has come. A peer that answers in HTTP without upgrading is spoken
-// to in plain HTTP: its Conn is a transport.Caller, and has no streams. A peer that does not speak HTTP gives an error
-// that wraps transport.ErrProtocol.
+// to in plain HTTP, and "mucp://host:port" at once: such a Conn is a transport.Caller, and its streams are go-micro's, which
+// cannot end one direction alone. A peer that does not speak HTTP gives an error that wraps transport.ErrProtocol.
 func (t *Transport) Dial(ctx context.Context, addr string) (transport.Conn, error) {
-	host, _, err := net.SplitHostPort(strings.TrimSuffix(addr, PlainSuffix))
+	bare, foreign := strings.CutPrefix(addr, protocolMucp+"://")
+	bare, plain := strings.CutSuffix(bare, PlainSuffix)
+	host, _, err := net.SplitHostPort(bare)
 	if err != nil {
 		return nil, fmt.Errorf("%w: dial: address %q: %w", transport.ErrNotSent, addr, err)
 	}
-	if bare, plain := strings.CutSuffix(addr, PlainSuffix); plain || t.o.Plain {
-		return newPlainConn(t, bare), nil
+	if plain || foreign || t.o.Plain {
+		c := newPlainConn(t, bare)
+		c.foreign = foreign
+		return c, nil
 	}
 	nc, err := t.connect(ctx, addr, host)
 	if err != nil {

@@ -90,6 +90,7 @@ type Transport struct {
 var (
 	_ transport.Transport = (*Transport)(nil)
 	_ transport.Schemed   = (*Transport)(nil)
+	_ transport.Polyglot  = (*Transport)(nil)
 )
 
 // New returns a Transport. It fails on a negative option.

@@ -3,7 +3,6 @@ package http
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,27 +15,36 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cb02dfca/micro/pkg/metadata"
-	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
 // plainConn speaks to a peer in plain HTTP, in go-micro's dialect, which this project's listeners know too. It keeps
-// connections open between calls; one carries a call at a time.
+// connections open between calls; one carries a call at a time, since go-micro from v4 on loses the second of two that are
+// under way. A stream, of which it has one at a time, has a connection of its own: see plainStream.
 type plainConn struct {
-	t      *Transport
-	addr   string
-	base   string
-	http   *http.Transport
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	ids    atomic.Uint64
+	t        *Transport
+	addr     string
+	base     string
+	foreign  bool         // the peer is known to be go-micro's
+	numbers  atomic.Int32 // what of go-micro's the peer is by its answers: unknownPeer and the next
+	lifetime time.Duration
+	ctx      context.Context // ends with Close, or with the stream's failure
+	cancel   context.CancelCauseFunc
+	ids      atomic.Uint64
+	incoming chan *arrival // what has come on the stream
 
 	mu      sync.Mutex
+	http    *http.Transport // of new calls
+	begun   time.Time       // when http was first used
 	closed  bool
-	running int // calls under way
+	stream  *plainStream // the last
+	running int          // calls under way
 	calls   sync.WaitGroup
 }
+
+// plainLifetime is for how long calls go over a connection to go-micro, whose servers keep some memory for each call until its connection
+// ends. Its own clients have the same bound.
+const plainLifetime = 60 * time.Second
 
 var (
 	_ transport.Conn   = (*plainConn)(nil)
@@ -44,8 +52,8 @@ var (
 )
 
 func newPlainConn(t *Transport, addr string) *plainConn {
-	c := &plainConn{t: t, addr: addr, base: "http://" + addr + "/"}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c := &plainConn{t: t, addr: addr, base: "http://" + addr + "/", incoming: make(chan *arrival), lifetime: plainLifetime, begun: time.Now()}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	c.http = &http.Transport{
 		DialContext:            t.dialTCP,
 		TLSHandshakeTimeout:    t.o.HeaderTimeout,
@@ -69,7 +77,11 @@ func (c *plainConn) Call(ctx context.Context, req, rsp *transport.Message) error
 	if err := transport.Check(req, c.t.o.MaxMessage); err != nil {
 		return err
 	}
-	if !c.enter() {
+	if err := c.speaks(req); err != nil {
+		return err
+	}
+	by, ok := c.enter()
+	if !ok {
 		return fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, c.addr, transport.ErrClosed)
 	}
 	defer c.leave()
@@ -81,39 +93,61 @@ func (c *plainConn) Call(ctx context.Context, req, rsp *transport.Message) error
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(c.ctx, func() { stop(transport.ErrClosed) })()
-	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }, // the request is written from here on
-	})
-	r, err := c.request(ctx, req)
-	if err != nil {
-		return fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, c.addr, err)
+	stale, err := c.exchange(ctx, by, req, rsp)
+	if stale {
+		by.CloseIdleConnections() // which are likely to have ended with it
+		_, err = c.exchange(ctx, by, req, rsp)
 	}
-	answer, err := c.http.RoundTrip(r)
+	return err
+}
+
+// exchange makes a call over a connection, and reports whether that had ended while it waited for one.
+func (c *plainConn) exchange(ctx context.Context, by *http.Transport, req, rsp *transport.Message) (stale bool, err error) {
+	var sent, gone atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) { // the request is written from here on
+			sent.Store(true)
+			gone.Store(got.Reused && ended(got.Conn)) // whoever has closed it reads nothing of the call
+		},
+	})
+	r, err := c.request(traced, req)
+	if err != nil {
+		return false, fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, c.addr, err)
+	}
+	answer, err := by.RoundTrip(r)
 	if err == nil {
 		defer answer.Body.Close()
 		err = c.read(answer, rsp)
 	}
 	switch {
 	case err == nil:
-		return nil
+		return false, nil
 	case context.Cause(ctx) != nil:
 		err = context.Cause(ctx)
+	case gone.Load():
+		return true, fmt.Errorf("%w: to %s: it had closed the connection: %w", transport.ErrNotSent, c.addr, err)
 	}
 	if !sent.Load() {
-		return fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, c.addr, err)
+		return false, fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, c.addr, err)
 	}
-	return fmt.Errorf("transport/http: call to %s: %w", c.addr, err)
+	return false, fmt.Errorf("transport/http: call to %s: %w", c.addr, err)
 }
 
-func (c *plainConn) enter() bool {
+// enter begins a call, or the opening of a stream, and gives what it goes by; false after Close.
+func (c *plainConn) enter() (*http.Transport, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
-		c.running++
-		c.calls.Add(1)
+	if c.closed {
+		return nil, false
 	}
-	return !c.closed
+	c.running++
+	c.calls.Add(1)
+	if (c.foreign || c.numbers.Load() != unknownPeer) && time.Since(c.begun) > c.lifetime {
+		former := c.http
+		c.http, c.begun = former.Clone(), time.Now()
+		former.CloseIdleConnections() // and those under way when they are idle
+	}
+	return c.http, true
 }
 
 func (c *plainConn) leave() {
@@ -149,36 +183,47 @@ func (c *plainConn) request(ctx context.Context, m *transport.Message) (*http.Re
 	if err != nil {
 		return nil, err
 	}
-	writeHeader(r.Header, m.Header)
+	timeout := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = max(time.Until(deadline), 1)
+	}
+	c.writeHeader(r.Header, m, timeout)
+	if c.numbers.Load() == unnumberedPeer {
+		r.Header.Set(headerStream, strconv.FormatUint(c.ids.Add(1), 10))
+	}
+	return r, nil
+}
+
+// writeHeader puts the headers of a call, or of a stream's messages, into h. A timeout of 0 is none.
+func (c *plainConn) writeHeader(h http.Header, m *transport.Message, timeout time.Duration) {
+	writeHeader(h, m.Header)
 	endpoint := m.Header.Get(transport.HeaderEndpoint)
 	id := m.Header.Get(transport.HeaderID)
 	if id == "" {
 		id = strconv.FormatUint(c.ids.Add(1)-1, 10)
 	}
-	for _, h := range [...][2]string{
-		{"Content-Type", m.Header.Get(transport.HeaderContentType)},
+	contentType := mediaTypeOf(m.Header.Get(transport.HeaderContentType))
+	for _, p := range [...][2]string{
+		{"Accept", contentType},
+		{"Content-Type", contentType},
 		{"Micro-Service", m.Header.Get(transport.HeaderService)},
 		{"Micro-Endpoint", endpoint},
 		{"Micro-Method", endpoint},
 		{"Micro-Topic", m.Header.Get(transport.HeaderTopic)},
 		{headerID, id},
 	} {
-		if h[1] != "" {
-			r.Header.Set(h[0], h[1])
+		if p[1] != "" {
+			h.Set(p[0], p[1])
 		}
 	}
-	timeout := time.Duration(0)
-	if deadline, ok := ctx.Deadline(); ok {
-		timeout = max(time.Until(deadline), 1)
-	}
 	if timeout > 0 {
-		r.Header.Set(headerNanos, strconv.FormatInt(int64(timeout), 10))
+		h.Set(headerNanos, strconv.FormatInt(int64(timeout), 10))
 	}
-	return r, nil
 }
 
 // read reads an answer, of go-micro's dialect or with an HTTP status.
 func (c *plainConn) read(answer *http.Response, rsp *transport.Message) error {
+	c.learn(answer) // before the connection may be used again, which is at the end of the body
 	limit := int64(c.t.o.MaxMessage)
 	if answer.ContentLength > limit {
 		return fmt.Errorf("%w: reply of %d bytes, limit %d", transport.ErrTooLarge, answer.ContentLength, limit)
@@ -195,29 +240,11 @@ func (c *plainConn) read(answer *http.Response, rsp *transport.Message) error {
 	if rsp.Body = body.Bytes(); int64(len(rsp.Body)) > limit {
 		return fmt.Errorf("%w: reply of over %d bytes", transport.ErrTooLarge, limit)
 	}
-	failed := first(answer.Header, headerError, "X-Micro-Error")
-	if failed == "" && answer.StatusCode != http.StatusOK {
-		var object struct{ Code int }
-		if json.Unmarshal(rsp.Body, &object) != nil || object.Code != answer.StatusCode {
-			return stranger(answer)
-		}
-		failed = string(bytes.TrimSpace(rsp.Body))
+	failed, err := told(answer, rsp.Body)
+	if err != nil {
+		return err
 	}
 	return c.readHeader(answer, rsp, failed)
-}
-
-// stranger is the error of an answer that no service gives. One that says that the request itself was of no use says also
-// that no service has run the call: another program has the port by now. Any other may be of a proxy before a service.
-func stranger(answer *http.Response) error {
-	err := fmt.Errorf("%w: the peer is no service: it answered %.60q", transport.ErrProtocol, answer.Status)
-	switch answer.StatusCode {
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect,
-		http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
-		refusal := status.Refuse(status.Misdirected, "another program has the port")
-		refusal.Remote = true
-		return fmt.Errorf("%w: %w", err, refusal)
-	}
-	return err
 }
 
 func (c *plainConn) readHeader(answer *http.Response, rsp *transport.Message, failed string) error {
@@ -227,11 +254,13 @@ func (c *plainConn) readHeader(answer *http.Response, rsp *transport.Message, fa
 			return err
 		}
 	}
-	if ct := answer.Header.Get("Content-Type"); ct != "" {
-		kind, _, _ := strings.Cut(ct, ";")
-		if err := put(rsp, transport.HeaderContentType, strings.TrimSpace(kind)); err != nil {
+	if ct := mediaTypeOf(answer.Header.Get("Content-Type")); ct != "" {
+		if err := put(rsp, transport.HeaderContentType, ct); err != nil {
 			return err
 		}
+	}
+	if echoes(answer) {
+		return nil
 	}
 	for name, values := range answer.Header {
 		if _, own := fieldOf(name); own {
@@ -253,31 +282,6 @@ func put(m *transport.Message, key, value string) error {
 	return nil
 }
 
-// clip makes the text of an error fit for a metadata value. An object that is too long keeps its code.
-func clip(text string) string {
-	text = oneLine(text)
-	if len(text) <= metadata.MaxValue {
-		return text
-	}
-	e := status.Parse(text)
-	e = &status.Error{ID: e.ID, Code: e.Code, Detail: e.Detail[:min(len(e.Detail), metadata.MaxValue/8)], Refused: e.Refused}
-	short, err := json.Marshal(e)
-	if err != nil || len(short) > metadata.MaxValue {
-		return text[:metadata.MaxValue/2]
-	}
-	return string(short)
-}
-
-// Send fails: plain HTTP has calls alone.
-func (c *plainConn) Send(context.Context, *transport.Message) error {
-	return fmt.Errorf("%w: %s takes no upgrade, so there are calls to it and no streams: %w", transport.ErrNotSent, c.addr, errors.ErrUnsupported)
-}
-
-// Recv fails: plain HTTP has calls alone.
-func (c *plainConn) Recv(context.Context, *transport.Message) error {
-	return fmt.Errorf("transport/http: %s takes no upgrade, so there are calls to it and no streams: %w", c.addr, errors.ErrUnsupported)
-}
-
 // RemoteAddr is the address that was dialled.
 func (c *plainConn) RemoteAddr() string { return c.addr }
 
@@ -286,7 +290,7 @@ func (c *plainConn) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.cancel()
+	c.cancel(transport.ErrClosed)
 	c.calls.Wait()
 	c.http.CloseIdleConnections()
 	return nil
