@@ -184,7 +184,7 @@ func (o listOptions) matches(name string) bool {
 
 // hiddenNode reports whether listings leave a node out.
 func hiddenNode(n registry.Node) bool {
-	return n.Service == registry.BrokerService || n.Metadata[registry.MetaHidden] == "true"
+	return n.Service == registry.BrokerService || n.Service == registry.BrokerServiceV1 || n.Metadata[registry.MetaHidden] == "true"
 }
 
 // discovery is what the registry told.

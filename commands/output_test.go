@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cb02dfca/micro/commands"
+	"github.com/cb02dfca/micro/pkg/registry"
 )
 
 func TestForms(t *testing.T) {
@@ -169,5 +170,24 @@ func TestShellQuote(t *testing.T) {
 		if got := commands.ShellQuote(in); got != want {
 			t.Errorf("ShellQuote(%q) = %s, want %s", in, got, want)
 		}
+	}
+}
+
+// TestGoMicroV1Topics: its subscribers stand under a name of their own, where ours have a second record, which is left out.
+func TestGoMicroV1Topics(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.subscriber(t, "ours", "", "ours-1")
+	for id, meta := range map[string][]string{
+		"ours-2":   {registry.MetaTopic, "ours", registry.MetaHidden, "true"},
+		"theirs-1": {registry.MetaTopic, "theirs"},
+	} {
+		w.register(t, node(id, registry.BrokerServiceV1, "ff.http.broadcast", "127.0.0.1:9000", time.Minute, append(meta, registry.MetaBroker, "http")...))
+	}
+	if got := w.run(t, pipe, nil, "list", "topics", "-o", "name"); got.code != 0 || got.stdout != "ours\ntheirs\n" {
+		t.Errorf("topics: exit %d, %q", got.code, got.stdout)
+	}
+	if got := w.run(t, pipe, nil, "list", "services", "-o", "name"); got.stdout != "" {
+		t.Errorf("services: %q", got.stdout)
 	}
 }

@@ -320,11 +320,16 @@ type topicValue struct {
 // any other version is the queue's name.
 const broadcastVersion = "ff.http.broadcast"
 
+// isSubscription reports whether n is a subscription of an HTTP broker, go-micro v1's too, and no second record of one.
+func isSubscription(n registry.Node) bool {
+	return n.Service == registry.BrokerService || n.Service == registry.BrokerServiceV1 && n.Metadata[registry.MetaHidden] != "true"
+}
+
 func (o listOptions) topicRows(nodes []registry.Node) []listRow {
 	groups := map[[2]string][]registry.Node{}
 	for _, n := range nodes {
 		topic := n.Metadata[registry.MetaTopic]
-		if n.Service != registry.BrokerService || topic == "" || !o.matches(topic) || !o.filter.takesLabels(n) {
+		if !isSubscription(n) || topic == "" || !o.matches(topic) || !o.filter.takesLabels(n) {
 			continue
 		}
 		queue := n.Version

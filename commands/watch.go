@@ -50,13 +50,10 @@ func watchList(ctx context.Context, in *invocation, o listOptions) error {
 
 // watched is the service to watch; empty is all.
 func (o listOptions) watched() string {
-	switch {
-	case o.kind == "topics":
-		return registry.BrokerService
-	case o.pattern != "" && !isGlob(o.pattern):
-		return o.pattern
+	if o.kind == "topics" || o.pattern == "" || isGlob(o.pattern) {
+		return "" // topics' subscribers stand under two names
 	}
-	return ""
+	return o.pattern
 }
 
 // listWatch remembers what was shown.

@@ -26,10 +26,42 @@ type Peer struct {
 	said map[string]chan string // by word, "" for answers
 }
 
-// GoMicro starts go-micro v5 in a process of its own, which ends with the test: servers/gomicro, whose modes take args.
+// GoMicro starts go-micro v5.30 in a process of its own, which ends with the test: servers/gomicro, whose modes take args.
 func GoMicro(t testing.TB, args ...string) *Peer {
 	t.Helper()
-	binary, err := Build("gomicro", ".")
+	return startPeer(t, program{"gomicro", "."}, args)
+}
+
+// program is a package of a module below servers/.
+type program struct{ module, target string }
+
+// goMicros are programs with the modes of servers/gomicropeer, by go-micro's version.
+var goMicros = map[string]program{
+	"v1.18.0": {"gomicro1", "."},
+	"v2.9.1":  {"gomicro2", "."},
+	"v5.3.0":  {"gomicro5", "."},
+	"v5.30.0": {"gomicro", "./peer"},
+}
+
+// GoMicroOf starts go-micro of a version, "v1.18.0", "v2.9.1", "v5.3.0" or "v5.30.0", in a process of its own, which ends with the test.
+// The args are gomicropeer.Main's, which has to be "serve" or "client".
+func GoMicroOf(t testing.TB, version string, args ...string) *Peer {
+	t.Helper()
+	return startPeer(t, goMicros[version], args)
+}
+
+// BuildGoMicro builds go-micro of a version, so that GoMicroOf finds it where no module can be fetched.
+func BuildGoMicro(t testing.TB, version string) {
+	t.Helper()
+	p := goMicros[version]
+	if _, err := Build(p.module, p.target); err != nil {
+		Skip(t, fmt.Sprintf("no go-micro: %v", err))
+	}
+}
+
+func startPeer(t testing.TB, of program, args []string) *Peer {
+	t.Helper()
+	binary, err := Build(of.module, of.target)
 	if err != nil {
 		Skip(t, fmt.Sprintf("no go-micro: %v", err))
 	}

@@ -57,6 +57,10 @@ const (
 // BrokerService is the name under which the HTTP broker's subscribers stand in a registry, as go-micro's do.
 const BrokerService = "micro.http.broker"
 
+// BrokerServiceV1 is the same in go-micro v1. A subscriber of ours stands under it, too, for v1's publishers, by a record that has MetaHidden,
+// since it says nothing that the record under BrokerService does not.
+const BrokerServiceV1 = "go.micro.http.broker"
+
 // Endpoint is one thing that a node serves.
 type Endpoint struct {
 	Name     string            `json:"name"` // "Say.Hello"

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/runtime/protoimpl"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 	_ "google.golang.org/protobuf/types/known/durationpb"
@@ -242,4 +243,21 @@ func FuzzCheckMessage(f *testing.F) {
 			t.Errorf("the decoder takes it, the check does not: %v", problems)
 		}
 	})
+}
+
+// oldMessage is a protobuf message as generators made them before 2020. It has no file, and so no comments.
+type oldMessage struct {
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+}
+
+func (m *oldMessage) Reset()         { *m = oldMessage{} }
+func (m *oldMessage) String() string { return m.Name }
+func (*oldMessage) ProtoMessage()    {}
+
+func TestOldMessage(t *testing.T) {
+	t.Parallel()
+	s := schema.OfMessage(protoimpl.X.ProtoMessageV2Of(new(oldMessage)).ProtoReflect().Descriptor())
+	if s.Description != "" || s.At("name").TypeName() != "string" {
+		t.Errorf("got %s", text(t, s))
+	}
 }

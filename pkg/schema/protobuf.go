@@ -181,8 +181,13 @@ func protoDefault(fd protoreflect.FieldDescriptor) json.RawMessage {
 	return nil
 }
 
+// comment gives a descriptor's comment. Messages of before 2020, which describe themselves by the tags of their fields, have no file.
 func comment(d protoreflect.Descriptor) string {
-	return strings.TrimSpace(d.ParentFile().SourceLocations().ByDescriptor(d).LeadingComments)
+	file := d.ParentFile()
+	if file == nil {
+		return ""
+	}
+	return strings.TrimSpace(file.SourceLocations().ByDescriptor(d).LeadingComments)
 }
 
 func quote(s string) json.RawMessage {

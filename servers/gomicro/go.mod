@@ -3,6 +3,7 @@ module github.com/cb02dfca/micro/servers/gomicro
 go 1.26.0
 
 require (
+	github.com/cb02dfca/micro/servers/gomicro5 v0.0.0
 	go-micro.dev/v5 v5.30.0
 	google.golang.org/protobuf v1.36.6
 )
@@ -11,6 +12,7 @@ require (
 	dario.cat/mergo v1.0.2 // indirect
 	github.com/armon/go-metrics v0.4.1 // indirect
 	github.com/bitly/go-simplejson v0.5.0 // indirect
+	github.com/cb02dfca/micro/servers/gomicropeer v0.0.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/coreos/go-semver v0.3.0 // indirect
 	github.com/coreos/go-systemd/v22 v22.3.2 // indirect
@@ -67,4 +69,9 @@ require (
 	google.golang.org/genproto/googleapis/api v0.0.0-20250324211829-b45e905df463 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250324211829-b45e905df463 // indirect
 	google.golang.org/grpc v1.71.1 // indirect
+)
+
+replace (
+	github.com/cb02dfca/micro/servers/gomicro5 => ../gomicro5
+	github.com/cb02dfca/micro/servers/gomicropeer => ../gomicropeer
 )

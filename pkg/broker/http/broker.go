@@ -1,6 +1,6 @@
 // Package http is the default broker. It has no server: each subscriber stands in the registry with its topic, and a
 // publisher sends the message to each of them: in batches, over a connection of frames, to those that say that they take
-// them; to others by a POST for each message, in the form of go-micro v2 to v6, so that both may publish to the other.
+// them; to others by a POST for each message, in the form of go-micro v2 to v6, or of v1, so that both may publish to the other.
 //
 // Publish returns when each subscriber has answered. What is promised: a message is handled at most once by each
 // subscriber, and by one member of each queue; another member is tried as long as it is certain that none has handled
@@ -72,6 +72,8 @@ type Options struct {
 	// Transport is what batches go over, and what the broker's own listener is opened with, which has to be a Mux. Default:
 	// one of package transport/http, with DialTimeout, MaxConns and ReadTimeout.
 	Transport transport.Transport
+	// NoV1 leaves out the second record of each subscription, by which publishers of go-micro v1 find it.
+	NoV1 bool
 	// Metadata is added to that of the subscriptions' nodes; it cannot replace the keys that go-micro reads.
 	Metadata map[string]string
 	// Logger gets failing handlers, refused deliveries and the registry's failures. Default: none.
@@ -174,10 +176,10 @@ func newTransport(o Options) (transport.Transport, error) {
 }
 
 // Open gives an opener for a set, whose brokers stand on reg. The URL's host, where it has one, is Options.Address; the
-// parameters announce, ttl ("60s") and max-message (bytes) are the options of these names; base has the rest.
+// parameters announce, ttl ("60s") and max-message (bytes) are the options of these names, v1=false is NoV1; base has the rest.
 func Open(reg registry.Registry, base Options) broker.Opener {
 	return func(_ context.Context, u *url.URL) (broker.Broker, error) {
-		params, err := opener.Params(u, "announce", "ttl", "max-message")
+		params, err := opener.Params(u, "announce", "ttl", "max-message", "v1")
 		if err != nil {
 			return nil, err
 		}
@@ -198,6 +200,13 @@ func Open(reg registry.Registry, base Options) broker.Opener {
 				return nil, fmt.Errorf("%w: %s: max-message %q, want a number of bytes", broker.ErrInvalid, opener.Redacted(u), v)
 			}
 		}
+		if v, ok := params["v1"]; ok {
+			with, err := strconv.ParseBool(v)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %s: v1 %q, want true or false", broker.ErrInvalid, opener.Redacted(u), v)
+			}
+			o.NoV1 = !with
+		}
 		b, err := New(reg, o)
 		if err != nil {
 			return nil, err // not a Broker that holds a nil *Broker
@@ -212,8 +221,10 @@ func (b *Broker) Close() error {
 	b.gate.Close() // nobody is inside Subscribe after it
 	b.mu.Lock()
 	subs := make([]*subscription, 0, len(b.subs))
-	for _, s := range b.subs {
-		subs = append(subs, s)
+	for id, s := range b.subs {
+		if id == s.node.ID { // it may be there by its second, too
+			subs = append(subs, s)
+		}
 	}
 	b.mu.Unlock()
 	errs := make([]error, len(subs))

@@ -20,7 +20,7 @@ const maxPause = 30 * time.Second
 // lookTime bounds the first look at the whole registry.
 const lookTime = time.Second
 
-// directory knows the subscribers of all topics: what the registry's watch has told, which stays while the registry is away.
+// directory knows the subscribers of all topics: what the registry's watches have told, which stays while the registry is away.
 // It is read by changes: one costs what changed, and the next Publish to that topic a look at the topic's subscribers.
 type directory struct {
 	ctx      context.Context
@@ -30,15 +30,24 @@ type directory struct {
 	watching sync.WaitGroup
 
 	mu      sync.Mutex
-	known   bool
+	sources [2]source
 	looked  bool                 // look has ended
-	begun   time.Time            // when the watch was
+	begun   time.Time            // when the watches were
 	topics  map[string]*audience // those that have subscribers
-	topicOf map[string]string    // of each subscriber, by its id
-	listed  map[string]bool      // the ids of those that look alone found, until the watch has had its time
-	err     error                // of the watch; nil while it works
+	places  map[string]place     // of the subscribers, by their ids
+	listed  map[string]bool      // the ids of those that look alone found, until the watches have had their time
 	changed chan struct{}        // closed and replaced with each change of the above
 }
+
+// source is a service under which subscribers stand, and the watch of it.
+type source struct {
+	service string
+	known   bool
+	err     error // of the watch; nil while it works
+}
+
+// place is where a subscriber stands.
+type place struct{ topic, service string }
 
 // audience is the subscribers of a topic.
 type audience struct {
@@ -60,7 +69,8 @@ func (a *audience) nodes() []registry.Node {
 func newDirectory(ctx context.Context, f registry.Finder, log *slog.Logger) *directory {
 	return &directory{
 		ctx: ctx, registry: f, log: log, changed: make(chan struct{}),
-		topics: map[string]*audience{}, topicOf: map[string]string{}, listed: map[string]bool{},
+		sources: [...]source{{service: registry.BrokerService}, {service: registry.BrokerServiceV1}},
+		topics:  map[string]*audience{}, places: map[string]place{}, listed: map[string]bool{},
 	}
 }
 
@@ -70,14 +80,16 @@ func (d *directory) wait() {
 	d.watching.Wait()
 }
 
-// nodes gives the nodes of topic's subscribers, to be read only. The first call starts the watch and waits for its
-// first set, and for a look at the whole registry: the first set of a watch may be what the fastest part of a registry
+// nodes gives the nodes of topic's subscribers, to be read only. The first call starts the watches and waits for their
+// first sets, and for a look at the whole registry: the first set of a watch may be what the fastest part of a registry
 // knows, and a message goes to all or it is not published. A registry that answers with an error instead, or not within
 // patience, is an error.
 func (d *directory) nodes(ctx context.Context, topic string, patience time.Duration) ([]registry.Node, error) {
 	d.start.Do(func() {
 		d.begun = time.Now() // before anybody reads it
-		d.watching.Go(d.watch)
+		for i := range d.sources {
+			d.watching.Go(func() { d.watch(&d.sources[i]) })
+		}
 		d.watching.Go(d.look)
 	})
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer within %v", patience))
@@ -87,7 +99,8 @@ func (d *directory) nodes(ctx context.Context, topic string, patience time.Durat
 		if len(d.listed) > 0 && time.Since(d.begun) > 2*lookTime {
 			d.unlist()
 		}
-		known, nodes, err, changed := d.known && d.looked, d.topics[topic].nodes(), d.err, d.changed
+		nodes, changed := d.topics[topic].nodes(), d.changed
+		known, err := d.state()
 		d.mu.Unlock()
 		switch {
 		case known:
@@ -103,22 +116,34 @@ func (d *directory) nodes(ctx context.Context, topic string, patience time.Durat
 	}
 }
 
-// watch follows the registry until the context ends. A watch that ends before it, as when the registry was closed, is begun
+// state tells whether all sources are known, and why not. mu is held.
+func (d *directory) state() (known bool, err error) {
+	known = d.looked
+	for _, s := range d.sources {
+		known = known && s.known
+		if err == nil {
+			err = s.err
+		}
+	}
+	return known, err
+}
+
+// watch follows a source until the context ends. A watch that ends before it, as when the registry was closed, is begun
 // again after a pause.
-func (d *directory) watch() {
+func (d *directory) watch(s *source) {
 	for pause := time.Second / 4; ; pause = min(2*pause, maxPause) {
-		for c, err := range registry.WatchChanges(d.ctx, d.registry, registry.BrokerService) {
+		for c, err := range registry.WatchChanges(d.ctx, d.registry, s.service) {
 			if err != nil {
-				d.fail(err)
+				d.fail(s, err)
 				continue
 			}
 			pause = time.Second / 4
-			d.learn(c)
+			d.learn(s, c)
 		}
 		if d.ctx.Err() != nil {
 			return
 		}
-		d.fail(fmt.Errorf("%w: its watch ended", registry.ErrUnavailable))
+		d.fail(s, fmt.Errorf("%w: its watch ended", registry.ErrUnavailable))
 		if !sleep(d.ctx, jitter(pause)) {
 			return
 		}
@@ -135,7 +160,7 @@ func (d *directory) look() {
 	defer d.mu.Unlock()
 	d.looked = true
 	for _, n := range nodes {
-		if _, told := d.topicOf[n.ID]; !told && n.Service == registry.BrokerService {
+		if _, told := d.places[n.ID]; !told && (n.Service == registry.BrokerService || n.Service == registry.BrokerServiceV1) {
 			d.put(n)
 			d.listed[n.ID] = true
 		}
@@ -154,7 +179,7 @@ func (d *directory) unlist() {
 func (d *directory) put(n registry.Node) {
 	d.drop(n.ID)
 	topic := n.Metadata[registry.MetaTopic]
-	if n.Metadata[registry.MetaBroker] != metaBrokerHTTP || topic == "" {
+	if n.Metadata[registry.MetaBroker] != metaBrokerHTTP || topic == "" || isSecond(n) {
 		return
 	}
 	a := d.topics[topic]
@@ -163,22 +188,22 @@ func (d *directory) put(n registry.Node) {
 		d.topics[topic] = a
 	}
 	a.members[n.ID], a.sorted = n, nil
-	d.topicOf[n.ID] = topic
+	d.places[n.ID] = place{topic, n.Service}
 }
 
 // drop forgets a node. mu is held.
 func (d *directory) drop(id string) {
 	delete(d.listed, id)
-	topic, ok := d.topicOf[id]
+	at, ok := d.places[id]
 	if !ok {
 		return
 	}
-	delete(d.topicOf, id)
-	a := d.topics[topic]
+	delete(d.places, id)
+	a := d.topics[at.topic]
 	delete(a.members, id)
 	a.sorted = nil
 	if len(a.members) == 0 {
-		delete(d.topics, topic)
+		delete(d.topics, at.topic)
 	}
 }
 
@@ -188,14 +213,14 @@ func (d *directory) announce() {
 	d.changed = make(chan struct{})
 }
 
-// learn takes what the watch tells.
-func (d *directory) learn(c registry.Change) {
+// learn takes what the watch of a source tells.
+func (d *directory) learn(s *source, c registry.Change) {
 	d.mu.Lock()
-	back := d.err != nil
-	d.known, d.err = true, nil
+	back := s.err != nil
+	s.known, s.err = true, nil
 	if c.Reset {
-		for id := range d.topicOf {
-			if !d.listed[id] {
+		for id, at := range d.places {
+			if at.service == s.service && !d.listed[id] {
 				d.drop(id)
 			}
 		}
@@ -206,7 +231,7 @@ func (d *directory) learn(c registry.Change) {
 	for _, n := range c.Put {
 		d.put(n)
 	}
-	subscribers := len(d.topicOf)
+	subscribers := len(d.places)
 	d.announce()
 	d.mu.Unlock()
 	if back {
@@ -214,14 +239,14 @@ func (d *directory) learn(c registry.Change) {
 	}
 }
 
-func (d *directory) fail(err error) {
+func (d *directory) fail(s *source, err error) {
 	d.mu.Lock()
-	first, known := d.err == nil, d.known
-	d.err = err
+	first, known := s.err == nil, s.known
+	s.err = err
 	d.announce()
 	d.mu.Unlock()
 	if first {
-		d.log.Warn("broker: cannot watch the registry for subscribers", "err", err, "known_set_used", known)
+		d.log.Warn("broker: cannot watch the registry for subscribers", "err", err, "service", s.service, "known_set_used", known)
 	}
 }
 

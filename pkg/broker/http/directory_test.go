@@ -54,15 +54,20 @@ func TestFirstPublishReachesAll(t *testing.T) {
 	}
 }
 
-// telling is a registry whose watch tells what a test gives it.
+// telling is a registry whose watch tells what a test gives it. It has nobody of go-micro v1.
 type telling struct {
 	registry.Registry
 
 	changes chan registry.Change
 }
 
-func (r telling) WatchChanges(ctx context.Context, _ string) iter.Seq2[registry.Change, error] {
+func (r telling) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
 	return func(yield func(registry.Change, error) bool) {
+		if service == registry.BrokerServiceV1 {
+			yield(registry.Change{Reset: true}, nil)
+			<-ctx.Done()
+			return
+		}
 		for {
 			select {
 			case c := <-r.changes:

@@ -122,7 +122,11 @@ func (p *publication) post(ctx context.Context, n registry.Node, first, end int)
 			outs[i-first] = unreached(n, context.Cause(ctx))
 			continue
 		}
-		outs[i-first] = p.b.send(ctx, n, p.envelope(i), p.posting)
+		body := p.envelope(i)
+		if n.Service == registry.BrokerServiceV1 {
+			body = envelope.V1(body, p.topic)
+		}
+		outs[i-first] = p.b.send(ctx, n, body, p.posting)
 	}
 	return outs
 }

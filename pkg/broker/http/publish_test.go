@@ -22,6 +22,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/broker/http"
 	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
+	"github.com/cb02dfca/micro/pkg/registry/registrytest"
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
@@ -437,6 +438,7 @@ func TestRegistrySilent(t *testing.T) {
 	}
 }
 
+// TestRegistryIsWatchedOnce: by all topics, for each of the names under which subscribers stand.
 func TestRegistryIsWatchedOnce(t *testing.T) {
 	t.Parallel()
 	reg := newFaulty(t)
@@ -453,8 +455,85 @@ func TestRegistryIsWatchedOnce(t *testing.T) {
 	}
 	wg.Wait()
 	reg.set(func() {
-		if reg.watches != 1 {
-			t.Errorf("%d watches, want 1", reg.watches)
+		if reg.watches != 2 {
+			t.Errorf("%d watches, want 2", reg.watches)
 		}
 	})
+}
+
+// TestGoMicroV1: its brokers stand under another name, and take messages at another path and with the topic under another key. So do its
+// publishers: for them a subscription of ours has a second record, which others leave out.
+func TestGoMicroV1(t *testing.T) {
+	t.Parallel()
+	reg := newRegistry(t)
+	address, requests, bodies := goMicro(t)
+	if err := reg.Register(t.Context(), registry.Node{
+		ID: "topic-1", Service: registry.BrokerServiceV1, Version: "ff.http.broadcast", Address: address,
+		Metadata: map[string]string{"broker": "http", "secure": "false", "topic": "topic"},
+	}, 0); err != nil {
+		t.Fatal(err)
+	}
+	b := newBroker(t, reg, http.Options{})
+	got := make(chan *broker.Message, 10)
+	sub := subscribe(t, b, "topic", func(_ context.Context, m *broker.Message) error { got <- m; return nil }, broker.Queue("mail"))
+	var second registry.Node
+	registrytest.Eventually(t, "the second record is there", func() bool {
+		nodes, err := reg.Get(t.Context(), registry.BrokerServiceV1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second = nodes[0]
+		if second.ID == "topic-1" && len(nodes) == 2 {
+			second = nodes[1]
+		}
+		return second.ID != "topic-1"
+	})
+	if second.Version != "mail" || second.Metadata["broker"] != "http" || second.Metadata["topic"] != "topic" || second.ID == onlyNode(t, reg).ID {
+		t.Errorf("second record %+v", second)
+	}
+	for _, publisher := range []*http.Broker{b, newBroker(t, reg, http.Options{})} {
+		r, err := publisher.Publish(t.Context(), &broker.Message{Topic: "topic", ID: "1", Body: []byte("x")})
+		if err != nil || len(r.Deliveries) != 2 || r.Delivered() != 2 {
+			t.Errorf("report %+v, %v, want one delivery each", r, err)
+		}
+		if req := await(t, "the request", requests); req.URL.String() != "/_sub?id=topic-1" {
+			t.Errorf("posted to %s", req.URL)
+		}
+		want := `{"Header":{":topic":"topic","Content-Type":"application/octet-stream","Micro-ID":"1","Micro-Topic":"topic"},"Body":"eA=="}`
+		if body := string(await(t, "the body", bodies)); body != want {
+			t.Errorf("body %s, want %s", body, want)
+		}
+		await(t, "our message", got)
+	}
+	want := capture(t, "v1-proto")
+	body := bytes.ReplaceAll(want.body, []byte("greeter.events"), []byte("topic"))
+	raw := fmt.Sprintf("POST /_sub?id=%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nContent-Type: application/json\r\n\r\n%s", second.ID, second.Address, len(body), body)
+	if code, text := exchange(t, second.Address, []byte(raw)); code != 200 || text != "" {
+		t.Errorf("answer %d %q, want an empty 200", code, text)
+	}
+	if m := await(t, "the message of v1", got); m.Topic != "topic" || m.ID != "49d05a7a-159e-49fe-beee-b7c74a4137f7" {
+		t.Errorf("got %+v", m)
+	}
+	if err := sub.Close(); err != nil {
+		t.Error(err)
+	}
+	if nodes, err := reg.Get(t.Context(), registry.BrokerServiceV1); err != nil || len(nodes) != 1 {
+		t.Errorf("after Close: %+v, %v", nodes, err)
+	}
+}
+
+// TestNoV1: the second record can be left out.
+func TestNoV1(t *testing.T) {
+	t.Parallel()
+	reg := newFaulty(t)
+	b := newBroker(t, reg, http.Options{NoV1: true, TTL: 60 * time.Millisecond})
+	subscribe(t, b, "topic", func(context.Context, *broker.Message) error { return nil })
+	registrytest.Eventually(t, "it is renewed", func() bool {
+		var times int
+		reg.set(func() { times = len(reg.times) })
+		return times > 2
+	})
+	if nodes, err := reg.Registry.Get(t.Context(), registry.BrokerServiceV1); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("%+v, %v, want none", nodes, err)
+	}
 }

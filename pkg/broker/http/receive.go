@@ -22,13 +22,16 @@ import (
 // errorID names the broker in the errors that it answers itself, as against those of handlers.
 const errorID = "micro.broker"
 
+// pathV1 is where go-micro v1's brokers are posted to; later ones' path is "/".
+const pathV1 = "/_sub"
+
 // maxDetail bounds the detail of a handler's error that is sent.
 const maxDetail = 4 << 10
 
 // isDelivery tells a message from other requests to the same port: a POST to the path of go-micro's brokers with a
 // node's id, and without the headers of a call.
 func isDelivery(r *http.Request) bool {
-	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != "/_sub" || !strings.Contains(r.URL.RawQuery, "id=") {
+	if r.Method != http.MethodPost || r.URL.Path != "/" && r.URL.Path != pathV1 || !strings.Contains(r.URL.RawQuery, "id=") {
 		return false
 	}
 	for _, key := range []string{"Micro-Service", "Micro-Endpoint", "Micro-Method", "Micro-Topic", "Micro-Id"} {

@@ -78,6 +78,9 @@ func (b *Broker) send(ctx context.Context, n registry.Node, body []byte, sending
 		WroteRequest: func(httptrace.WroteRequestInfo) { free() },
 	})
 	u := url.URL{Scheme: "http", Host: n.Address, Path: "/", RawQuery: url.Values{"id": {n.ID}}.Encode()}
+	if n.Service == registry.BrokerServiceV1 {
+		u.Path = pathV1
+	}
 	if n.Metadata[metaSecure] == "true" {
 		u.Scheme = "https"
 	}

@@ -41,6 +41,7 @@ type subscription struct {
 	queue    string
 	reuse    bool
 	node     registry.Node
+	second   registry.Node // for go-micro v1's publishers; of no service where there is none
 	receiver *delivery.Receiver
 	ack      metadata.MD // the header of its replies to batches
 
@@ -83,8 +84,14 @@ func (b *Broker) Subscribe(ctx context.Context, topic string, h broker.Handler, 
 	s := &subscription{broker: b, topic: topic, queue: o.Queue, reuse: o.Reuse, receiver: delivery.NewReceiver(h, o)}
 	s.node = b.node(topic, o.Queue, address)
 	s.ack = metadata.Of(mdAck, s.node.ID)
+	if !b.options.NoV1 {
+		s.second = secondOf(s.node)
+	}
 	b.mu.Lock()
 	b.subs[s.node.ID] = s
+	if s.second.Service != "" {
+		b.subs[s.second.ID] = s
+	}
 	b.mu.Unlock()
 	if err := b.register(inner, s.node); err != nil {
 		b.forget(s)
@@ -122,6 +129,22 @@ func (b *Broker) node(topic, queue, address string) registry.Node {
 	return n
 }
 
+// secondOf gives the record by which go-micro v1's publishers find a subscription, which look under another name. Others leave it out.
+func secondOf(n registry.Node) registry.Node {
+	topic := n.Metadata[registry.MetaTopic]
+	return registry.Node{
+		ID: nodeID(topic), Service: registry.BrokerServiceV1, Version: n.Version, Address: n.Address,
+		Metadata: map[string]string{
+			registry.MetaBroker: metaBrokerHTTP, registry.MetaTopic: topic, metaSecure: n.Metadata[metaSecure], registry.MetaHidden: "true",
+		},
+	}
+}
+
+// isSecond reports whether n is a record that secondOf made.
+func isSecond(n registry.Node) bool {
+	return n.Service == registry.BrokerServiceV1 && n.Metadata[registry.MetaHidden] == "true"
+}
+
 // nodeID gives the topic and 128 random bits, which only those can know who may read the registry. It is one DNS label's
 // 63 bytes at most and a valid name, since it becomes part of a DNS name with mDNS: a long topic is cut.
 func nodeID(topic string) string {
@@ -150,12 +173,17 @@ func (b *Broker) register(ctx context.Context, n registry.Node) error {
 	return fmt.Errorf("%w: the registry does not take the subscription to %s: %w", broker.ErrUnavailable, topic, err)
 }
 
-// renew registers again and again, about three times in a TTL, and sooner after a failure.
+// renew registers again and again, about three times in a TTL, and sooner after a failure. It is also what registers the second record, for
+// which nobody waits.
 func (s *subscription) renew(ctx context.Context) {
+	s.renewSecond(ctx)
 	interval := max(s.broker.options.TTL/3, minInterval)
 	pause, failures := interval, 0
 	for sleep(ctx, jitter(pause)) {
 		err := s.broker.register(ctx, s.node)
+		if err == nil {
+			s.renewSecond(ctx)
+		}
 		switch {
 		case err == nil && failures > 0:
 			s.broker.options.Logger.Info("broker: subscription is registered again", "topic", s.topic, "failures", failures)
@@ -172,6 +200,16 @@ func (s *subscription) renew(ctx context.Context) {
 	}
 }
 
+// renewSecond registers the second record. What fails there fails with the first one, or is the next renewal's to do.
+func (s *subscription) renewSecond(ctx context.Context) {
+	if s.second.Service == "" {
+		return
+	}
+	if err := s.broker.register(ctx, s.second); err != nil && ctx.Err() == nil {
+		s.broker.options.Logger.Debug("broker: subscription is not registered for go-micro v1", "topic", s.topic, "err", err)
+	}
+}
+
 // Close takes the record out of the registry first, so that a publisher who still has it meets a subscription that
 // works, or one that says that it is gone.
 func (s *subscription) Close() error {
@@ -183,6 +221,9 @@ func (s *subscription) Close() error {
 		if err := s.broker.registry.Deregister(ctx, s.node); err != nil && !errors.Is(err, registry.ErrClosed) {
 			s.err = fmt.Errorf("broker: the subscription to %s stays in the registry for up to %v: %w", s.topic, s.broker.options.TTL, err)
 		}
+		if s.second.Service != "" {
+			_ = s.broker.registry.Deregister(ctx, s.second) // its error is that of the first
+		}
 		s.broker.forget(s)
 		s.receiver.Close()
 	})
@@ -193,5 +234,6 @@ func (b *Broker) forget(s *subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.subs, s.node.ID)
+	delete(b.subs, s.second.ID)
 	delete(b.untold, s.node.ID)
 }

@@ -49,8 +49,10 @@ type Codec struct {
 var _ codec.Recognizer = (*Codec)(nil)
 
 // New returns the format around values, the codec of params and results: that of package codec/json, Strict for a server. A
-// client sends version 1.0, with the request as the only element of params.
-func New(values codec.Codec) *Codec { return &Codec{values: values} }
+// client sends version 1.0, with the request as the only element of params. A protobuf message is written so that go-micro reads it, which
+// does by encoding/json on the generated struct: names as in the .proto file, enums and 64-bit integers as numbers. Whoever reads
+// protobuf's own JSON reads these, too.
+func New(values codec.Codec) *Codec { return &Codec{values: goMicro{values}} }
 
 // New2 is New for a client that sends version 2.0: the request is params where it is an object, and else their only element.
 func New2(values codec.Codec) *Codec { return &Codec{values: values, second: true} }

@@ -4,6 +4,8 @@
 // (Upgrade: micro, RFC 9110 section 7.8) carries frames instead: many calls at a time, or a stream. A peer that does not
 // know the upgrade is spoken to in plain HTTP. docs/protocol.md says what goes over the wire.
 //
+// A go-micro client's connection is one of messages from its first request on: calls in any order, and streams.
+//
 // A listener bound to a loopback address refuses requests whose Host or Origin is foreign, so that a web page in this
 // machine's browser cannot call the services on it.
 package http

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"maps"
@@ -28,12 +29,13 @@ const (
 
 // mucpConn is a connection of a go-micro client. net/http takes one request after the other and answers each before the next, and
 // go-micro's clients send a stream's messages when they like, and several calls before the first answer. So the connection is taken
-// from net/http at the first request in go-micro's dialect, and is read here from then on. What is no message of a stream goes through the listener's
-// handler, on a goroutine of its own, as it does with net/http.
+// from net/http at the first request in go-micro's dialect, and is read here from then on. What is no message of a stream goes through
+// the listener's handler, on a goroutine of its own, as it does with net/http.
 type mucpConn struct {
 	l      *Listener
 	nc     net.Conn
-	first  *http.Request // what came with net/http
+	remote string
+	tls    *tls.ConnectionState // nil without TLS
 	in     *mucp.Reader
 	out    *mucp.Writer
 	ctx    context.Context // of the calls; ends when the peer has gone
@@ -63,7 +65,7 @@ func (l *Listener) takeOver(w http.ResponseWriter, r *http.Request, body []byte)
 	_ = nc.SetDeadline(time.Time{})                              // fails on a connection that has gone, as what follows will
 	o := &l.t.o
 	c := &mucpConn{
-		l: l, nc: nc, first: r, out: mucp.NewWriter(nc, o.WriteTimeout), gone: make(chan struct{}), done: make(chan struct{}),
+		l: l, nc: nc, remote: r.RemoteAddr, tls: r.TLS, out: mucp.NewWriter(nc, o.WriteTimeout), gone: make(chan struct{}), done: make(chan struct{}),
 		streams: map[string]*mucpStream{}, quiet: make(chan struct{}, 1),
 		in: mucp.NewReader(nc, early, mucp.Limits{
 			Head: o.MaxHeader, Body: o.MaxMessage, HeadTime: o.HeaderTimeout, BodyIdle: o.BodyIdle, BodyTime: o.BodyTimeout,
@@ -111,8 +113,8 @@ func (c *mucpConn) run(r *http.Request, body []byte) {
 	c.nc.Close()
 }
 
-// clear reports whether the end of r's body, which came in chunks, is beyond doubt. Somebody on the way who went by a length in the same head, which
-// net/http has dropped, has seen another end, and takes what follows for a part of r (RFC 9112 section 11.2).
+// clear reports whether the end of r's body, which came in chunks, is beyond doubt. Somebody on the way who went by a length in the same
+// head, which net/http has dropped, has seen another end, and takes what follows for a part of r (RFC 9112 section 11.2).
 func (c *mucpConn) clear(r *http.Request) bool {
 	if r.TLS != nil {
 		return true // who could have seen the head differently cannot have seen it
@@ -137,7 +139,7 @@ func (c *mucpConn) next() error {
 	if err != nil {
 		return c.refuse(err)
 	}
-	r.RemoteAddr, r.TLS = c.first.RemoteAddr, c.first.TLS
+	r.RemoteAddr, r.TLS = c.remote, c.tls
 	stream := c.streamOf(r)
 	if stream == nil && !isGoMicro(r) && r.TLS == nil {
 		return errHandBack
@@ -196,8 +198,8 @@ func (c *mucpConn) serve(r *http.Request, body []byte) error {
 	return nil
 }
 
-// opens gives the key of the stream that r opens; empty for a call. What the endpoint is counts, and for one that nobody knows whether the client
-// wants a stream.
+// opens gives the key of the stream that r opens; empty for a call. What the endpoint is counts, and for one that nobody knows whether
+// the client wants a stream.
 func (c *mucpConn) opens(r *http.Request) string {
 	stream := streamID(r) != ""
 	if c.l.names != nil {
@@ -214,8 +216,8 @@ func (c *mucpConn) opens(r *http.Request) string {
 // streamID gives the number by which a client knows a stream; empty for a call.
 func streamID(r *http.Request) string { return first(r.Header, headerStream, headerOldStream) }
 
-// streamKey gives what ties together the messages of a stream on a connection: its number, or that of the call for a client which does not say
-// that it streams.
+// streamKey gives what ties together the messages of a stream on a connection: its number, or that of the call for a client which does
+// not say that it streams.
 func streamKey(r *http.Request) string {
 	if id := streamID(r); id != "" {
 		return "stream " + id
@@ -309,8 +311,8 @@ func (c *mucpConn) end(err error) {
 		err = c.in.Wait() // sees the peer leave
 	}
 	switch {
-	case err == nil, errors.Is(err, errHandBack), errors.Is(err, mucp.ErrMalformed), errors.Is(err, mucp.ErrHeadTooLarge), errors.Is(err, mucp.ErrBodyTooLarge):
-		// What came before is answered.
+	case err == nil, errors.Is(err, errHandBack), errors.Is(err, mucp.ErrMalformed), errors.Is(err, mucp.ErrHeadTooLarge),
+		errors.Is(err, mucp.ErrBodyTooLarge): // what came before is answered
 	default:
 		c.cancel()
 	}
@@ -356,7 +358,7 @@ func (c *mucpConn) refuse(err error) error {
 		})
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || code != 0 {
-		c.l.t.o.Logger.Debug("transport/http: a connection of go-micro's messages is closed", "remote", c.first.RemoteAddr, "error", err)
+		c.l.t.o.Logger.Debug("transport/http: a connection of go-micro's messages is closed", "remote", c.remote, "error", err)
 	}
 	return err
 }
@@ -459,8 +461,8 @@ func (a *mucpAnswer) SetReadDeadline(time.Time) error { return nil }
 // SetWriteDeadline does nothing: each write has a time of its own.
 func (a *mucpAnswer) SetWriteDeadline(time.Time) error { return nil }
 
-// openStream begins the stream that a's request opens. m is its first message, whose body is not looked at: go-micro's servers do not, and its
-// clients send their request as the next message.
+// openStream begins the stream that a's request opens. m is its first message, whose body is not looked at: go-micro's servers do not,
+// and its clients send their request as the next message.
 func (a *mucpAnswer) openStream(m *transport.Message) {
 	c := a.c
 	c.mu.Lock()

@@ -132,6 +132,18 @@ func sayServerStream(_ context.Context, c *services.Call) error {
 // greeter serves what go-micro's clients were captured with, and gives its address. change may add to it.
 func greeter(t *testing.T, version string, o http.Options, change func(s *services.Server)) string {
 	t.Helper()
+	s := newGreeter(t, version)
+	if change != nil {
+		change(s)
+	}
+	address, stop := serveAt(t, s, o, "127.0.0.1:0")
+	t.Cleanup(stop)
+	return address
+}
+
+// newGreeter gives the service.
+func newGreeter(t *testing.T, version string) *services.Server {
+	t.Helper()
 	js, pb := json.Strict(), protocodec.New()
 	s, err := services.New("greeter", services.Codecs(codec.Set{js, pb, rawcodec.New(), jsonrpc.New(js), protorpc.New(pb)}))
 	if err != nil {
@@ -149,24 +161,25 @@ func greeter(t *testing.T, version string, o http.Options, change func(s *servic
 			t.Fatal(err)
 		}
 	}
-	if change != nil {
-		change(s)
-	}
-	l, err := newTransport(t, o).Listen(t.Context(), "127.0.0.1:0")
+	return s
+}
+
+// serveAt serves until stop is called.
+func serveAt(t *testing.T, s *services.Server, o http.Options, at string) (address string, stop func()) {
+	t.Helper()
+	l, err := newTransport(t, o).Listen(t.Context(), at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr()
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		stop()
+	return l.Addr(), func() {
+		cancel()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-	})
-	return address
+	}
 }
 
 // goMicroCall gives a request as go-micro's clients send it. headers are name, value and so on.

@@ -636,3 +636,42 @@ func TestPanicBelowTheServer(t *testing.T) {
 		c.ended()
 	}
 }
+
+// TestStreamOutlivesTimeout: v1's clients send the time of a call with a stream, and wait for longer.
+func TestStreamOutlivesTimeout(t *testing.T) {
+	t.Parallel()
+	c := dialGoMicro(t, greeter(t, "us", http.Options{}, nil))
+	of := func(body string) string {
+		return goMicroCall("Say.Stream", body, "Micro-Id", "1", "Micro-Stream", "1", "Timeout", "50000000")
+	}
+	c.send(of("{}"))
+	time.Sleep(100 * time.Millisecond)
+	c.send(of(`{"name":"late"}`))
+	if m := c.recv(); string(m.body) != `{"msg":"echo late"}` {
+		t.Errorf("%v %q", m.header, m.body)
+	}
+}
+
+// TestStreamToNobody: a client that does not read what a stream sends loses its connection, and the handler learns of that.
+func TestStreamToNobody(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	address := greeter(t, "us", http.Options{WriteTimeout: 300 * time.Millisecond}, func(s *services.Server) {
+		err := s.Handle(services.Endpoint{Name: "Say.Flood", Kind: services.Bidi}, func(_ context.Context, c *services.Call) error {
+			for {
+				if err := send(c, strings.Repeat("x", 10_000), 1); err != nil {
+					ended <- err
+					return err
+				}
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	c := dialGoMicro(t, address)
+	c.send(goMicroCall("Say.Flood", "{}", "Micro-Id", "1", "Micro-Stream", "1"))
+	if e := status.FromError(within(t, ended)); e.Code != status.Canceled {
+		t.Errorf("the handler's message failed with %v", e)
+	}
+}

@@ -19,8 +19,8 @@ import (
 // mucpAhead is how many messages of a stream are read before somebody receives them. Beyond that the connection is not read.
 const mucpAhead = 4
 
-// eosGrace is how long a handler may work off what a client sent that has said its last word and gone. go-micro's clients close the connection
-// right behind that word.
+// eosGrace is how long a handler may work off what a client sent that has said its last word and gone. go-micro's clients close the
+// connection right behind that word.
 const eosGrace = 5 * time.Second
 
 // mucpStream is a stream of a go-micro client, as a connection that has nothing else.
@@ -98,7 +98,8 @@ func (s *mucpStream) take(r *http.Request, body []byte) {
 	if failed := first(r.Header, headerError, headerOldError); failed != "" {
 		m.kind = transport.End
 		if failed != mucp.EOS {
-			m.header, _ = metadata.MD(nil).Set(transport.HeaderError, string(public(status.Parse(failed)).AppendJSON(nil))) // else it ends without
+			text := public(status.Parse(failed)).AppendJSON(nil)
+			m.header, _ = metadata.MD(nil).Set(transport.HeaderError, string(text)) // one that is too long is left out
 		}
 		s.forget()
 	}
@@ -266,7 +267,7 @@ func (s *mucpStream) ends() bool {
 }
 
 // RemoteAddr implements transport.Conn.
-func (s *mucpStream) RemoteAddr() string { return s.c.first.RemoteAddr }
+func (s *mucpStream) RemoteAddr() string { return s.c.remote }
 
 // Close implements transport.Conn. A stream that has not ended breaks its connection: nothing else tells a go-micro client.
 func (s *mucpStream) Close() error {

@@ -42,6 +42,14 @@ func Encode(m *broker.Message, id string) []byte {
 	return appendEnvelope(make([]byte, 0, size), m, id)
 }
 
+// V1 gives an envelope the topic under the key that go-micro v1's HTTP broker looks it up by.
+func V1(envelope []byte, topic string) []byte {
+	const start = `{"Header":{`
+	v1 := make([]byte, 0, len(envelope)+len(topic)+16)
+	v1 = append(appendString(append(v1, start+`"`+mdTopicV1+`":`...), topic), ',')
+	return append(v1, envelope[len(start):]...)
+}
+
 // Limit is how long the envelope of a message with a body of limit bytes may be: base64, and metadata at its
 // largest with each byte escaped.
 func Limit(limit int) int64 {

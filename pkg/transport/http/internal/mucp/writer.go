@@ -41,9 +41,9 @@ func NewWriter(nc net.Conn, timeout time.Duration) *Writer {
 	return &Writer{nc: nc, timeout: timeout, room: make(chan struct{}, 1)}
 }
 
-// Write writes the message that message appends to what it gets; or the other messages go first, and it waits for room until ctx ends.
-// message runs under a lock, once, or not at all where there is an error. It has been written when Write returns and wait is set, unless another goroutine is
-// writing; else it is being written.
+// Write writes the message that message appends to what it gets. Where too much is pending it waits for room first, until ctx ends.
+// message runs once, under a lock, or not at all where there is an error. With wait the message has been written when Write returns,
+// unless another goroutine is writing; else it is being written.
 func (w *Writer) Write(ctx context.Context, wait bool, message func(dst []byte) []byte) error {
 	w.mu.Lock()
 	for w.err == nil && len(w.pending) >= maxPending {
