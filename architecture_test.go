@@ -41,6 +41,8 @@ var allowed = map[string][]string{
 	"internal/natsconn":   {"internal/access", "internal/opener", "pkg/status"},
 	"internal/netspace":   {},
 	"internal/opener":     {},
+	"internal/protofile":  {},
+	"internal/protoform":  {"internal/jsonfield"},
 	"internal/suggest":    {},
 	"internal/terminal":   {},
 	"internal/testreport": {},
@@ -112,7 +114,7 @@ func backendMayImport(from, to string) bool {
 		return false
 	}
 	parent := "pkg/" + parts[1]
-	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/natsconn", "internal/amqpconn"}
+	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "pkg/codec/protostruct", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/natsconn", "internal/amqpconn", "internal/protoform"}
 	if strings.HasPrefix(to, parent+"/internal/") || driver(to) == driver(from) {
 		return true
 	}

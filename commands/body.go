@@ -40,6 +40,9 @@ type input struct {
 // standard input.
 func (in *invocation) readInput(what string, words []string, header headers) (input, error) {
 	i := input{what: what, contentType: or(header.contentType, contentJSON), form: in.form(header.contentType)}
+	if isPlainRPC(i.contentType) {
+		i.contentType = contentJSON
+	}
 	i.command = spelt([]string{in.cmd.name})
 	for _, a := range in.args[:len(in.args)-len(words)] {
 		i.command += " " + shellQuote(a)

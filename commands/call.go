@@ -14,12 +14,14 @@ func newCall() *command {
 		name: "call", group: "Talk", args: "SERVICE ENDPOINT [BODY | ITEMS...]", short: "call an endpoint and print its answer", min: 1, max: -1,
 		long: "SERVICE/ENDPOINT is one argument, and ENDPOINT may be left out where the service has one only. The request is BODY (JSON), " +
 			"or ITEMS, or -d; or standard input, where neither is given and it is a pipe or a file; or else {}. It is checked against the " +
-			"endpoint's schema before it is sent. An endpoint that streams is streamed.",
+			"endpoint's schema before it is sent. An endpoint that streams is streamed. " +
+			"SERVICE may be grpc://HOST:PORT, and ENDPOINT then pkg.Service/Method: the server is asked by reflection, or --proto tells.",
 		examples: []string{
 			"micro call greeter Say.Hello '{\"name\":\"x\"}'",
 			"micro call greeter Say.Hello name=x times:=3  # the same without quotes: micro help items",
 			"micro call greeter Say.Hello -d @request.json -q .msg",
 			"micro call greeter Say.Hello name=x --all -o jsonl  # every node",
+			"micro call grpc://127.0.0.1:50051 helloworld.Greeter/SayHello name=x  # any server of gRPC",
 		},
 		flags:   append(talkFlags(), callFlags()...),
 		formats: []string{"raw"},
@@ -47,14 +49,14 @@ func newStream() *command {
 
 // talkFlags are the flags that call and stream share.
 func talkFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "data", Aliases: []string{"d"}, Usage: "the request, as `BODY`, or @FILE, or @- for standard input"},
 		&cli.StringSliceFlag{Name: "header", Aliases: []string{"H"}, Usage: "metadata, as `K:V`; ${NAME} in V is a variable of the environment; may stand several times"},
 		&cli.StringFlag{Name: "address", Usage: "call `HOST:PORT`, or the name of --transport's, and ask no registry"},
 		&cli.StringFlag{Name: "node", Usage: "only the node with this `ID`"},
 		&cli.StringFlag{Name: "version", Usage: "only nodes of version `V`"},
 		&cli.BoolFlag{Name: "no-validate", Usage: "send the request even where it does not fit the schema"},
-	}
+	}, protoFlags()...)
 }
 
 func callFlags() []cli.Flag {
@@ -68,6 +70,8 @@ func callFlags() []cli.Flag {
 // callOptions is what call and stream were asked for.
 type callOptions struct {
 	service, endpoint      string
+	target                 string // the URL of a server of gRPC; empty where a service is named
+	protos                 protoFiles
 	input                  input
 	header                 headers
 	address, node, version string
@@ -81,13 +85,28 @@ func readCallOptions(in *invocation) (callOptions, error) {
 		validate: !in.flags.Bool("no-validate"), all: in.flags.Bool("all"), include: in.flags.Bool("include"), example: in.flags.Bool("example"),
 	}
 	words := in.args[1:]
+	var err error
+	if o.protos, err = in.readProtoFiles(); err != nil {
+		return o, err
+	}
 	var found bool
-	if o.service, o.endpoint, found = strings.Cut(in.args[0], "/"); !found && len(words) > 0 && looksLikeName(words[0]) {
+	if isTarget(in.args[0]) {
+		if o.address != "" {
+			return o, usage("flag --address: %s names the node already", redacted(in.args[0]))
+		}
+		if o.target, words, err = readTarget(in.args); err != nil {
+			return o, err
+		}
+		o.endpoint, words = grpcWords(words)
+		o.service, o.address = o.target, o.target
+	} else if o.service, o.endpoint, found = strings.Cut(in.args[0], "/"); !found && len(words) > 0 && looksLikeName(words[0]) {
 		o.endpoint, words = words[0], words[1:]
 	}
 	switch {
 	case o.service == "" || found && o.endpoint == "":
 		return o, usage("%q is not SERVICE/ENDPOINT", in.args[0])
+	case o.target != "" && (o.node != "" || o.version != "" || o.all):
+		return o, usage("%s names the node already: it goes with none of --node, --version and --all", o.target)
 	case o.address != "" && (o.node != "" || o.version != "" || o.all):
 		return o, usage("flag --address names the node already: it goes with none of --node, --version and --all")
 	case strings.Contains(o.address, "://") && strings.ContainsAny(o.address, "@?"):
@@ -95,7 +114,6 @@ func readCallOptions(in *invocation) (callOptions, error) {
 	case o.all && o.node != "":
 		return o, usage("flags --all and --node do not go together")
 	}
-	var err error
 	if o.header, err = in.readHeaders(); err != nil {
 		return o, err
 	}

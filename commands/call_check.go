@@ -3,6 +3,7 @@ package commands
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/cb02dfca/micro/pkg/client"
@@ -35,15 +36,33 @@ func (c *caller) check(body []byte, what, unsent string) error {
 	if name == "" {
 		name = s.TypeName()
 	}
+	if c.hearsay {
+		c.doubt(what, name, problems)
+		return nil
+	}
 	f := usage("%s does not fit %s (%s); %s", what, c.o.endpoint, name, unsent)
 	addProblems(f, problems)
 	return f.hint("send it anyway", "--no-validate")
+}
+
+// doubt warns of a message that is sent all the same: a registry's record is not the last word on what its service takes.
+func (c *caller) doubt(what, name string, problems []schema.Problem) {
+	c.in.warn("warning: %s does not fit %s (%s) as the registry has it", what, c.o.endpoint, name)
+	for _, line := range problemLines(problems) {
+		c.in.warn("  %s", line)
+	}
 }
 
 // maxProblems is how many problems are told.
 const maxProblems = 8
 
 func addProblems(f *failure, problems []schema.Problem) {
+	for _, line := range problemLines(problems) {
+		f.line("%s", line)
+	}
+}
+
+func problemLines(problems []schema.Problem) []string {
 	var rows [][]string
 	for i, p := range problems {
 		if i == maxProblems {
@@ -55,12 +74,11 @@ func addProblems(f *failure, problems []schema.Problem) {
 		}
 		rows = append(rows, []string{p.Path, text})
 	}
-	for _, line := range align(rows, nil) {
-		f.line("%s", line)
-	}
+	lines := align(rows, nil)
 	if more := len(problems) - maxProblems; more > 0 {
-		f.line("and %d more", more)
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
+	return lines
 }
 
 // blame adds to a service's "bad request" what the schema says is missing from it: what a check lets pass, as the service

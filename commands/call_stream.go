@@ -97,7 +97,7 @@ func (c *caller) open(ctx context.Context, cancel context.CancelCauseFunc) (*cli
 	for k, v := range c.o.header.metadata.All() {
 		opts = append(opts, client.Header(k, v))
 	}
-	st, err := c.client.Stream(ctx, c.o.service, c.o.endpoint, opts...)
+	st, err := c.client.Stream(ctx, c.o.service, or(c.path, c.o.endpoint), opts...)
 	var ce *client.Error
 	if errors.As(err, &ce) && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		ce.Err = context.DeadlineExceeded // and not that it was cancelled

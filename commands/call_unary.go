@@ -34,7 +34,7 @@ func (c *caller) call(ctx context.Context, body []byte) error {
 
 // wire is the request as the client sends it.
 func (c *caller) wire(body []byte) *client.Request {
-	return &client.Request{Service: c.o.service, Endpoint: c.o.endpoint, ContentType: c.o.input.contentType, Header: c.o.header.metadata, Body: body}
+	return &client.Request{Service: c.o.service, Endpoint: or(c.path, c.o.endpoint), ContentType: c.o.input.contentType, Header: c.o.header.metadata, Body: body}
 }
 
 // stepWidth is the column of the times of -v.

@@ -30,9 +30,11 @@ type caller struct {
 	sticky *sticky         // nil with --address
 	nodes  []registry.Node // with --all
 
-	node  registry.Node    // that told, or was to tell
-	info  server.Info      // what it told
-	known *server.Endpoint // what it told of the endpoint; nil where no node tells
+	node    registry.Node    // that told, or was to tell
+	info    server.Info      // what it told
+	known   *server.Endpoint // what it told of the endpoint, or its record has; nil where neither does
+	hearsay bool             // known is what its record has
+	path    string           // what is sent in place of the endpoint's name, to who speaks gRPC; empty is the name
 }
 
 // sticky keeps to one node once it is known: the one that told what the endpoint takes is the one that is called, without
@@ -144,6 +146,9 @@ func (c *caller) options(more ...client.CallOption) []client.CallOption {
 // introduce asks a node what it serves. Where the node is a stranger that does not tell, the call is made unchecked; the
 // error of a service that cannot be reached is the call's own.
 func (c *caller) introduce(ctx context.Context) error {
+	if c.o.target != "" || len(c.o.protos.files) > 0 {
+		return c.consult(ctx)
+	}
 	done := c.waiting()
 	err := c.askInfo(ctx)
 	done()
@@ -155,6 +160,9 @@ func (c *caller) introduce(ctx context.Context) error {
 	case ctx.Err() != nil, transport.NotSent(err), remote && st.Refused && st.Code != status.ResourceExhausted:
 		return err
 	case errIs(err, selector.ErrNotFound, selector.ErrNoneMatch, selector.ErrUnavailable, selector.ErrClosed):
+		return err
+	}
+	if told, err := c.consultNode(ctx); told || err != nil {
 		return err
 	}
 	c.in.verbosely("schema    %s does not tell what it serves: %s", or(c.node.ID, "the node"), newCheck(server.Health{}, 0, err).why())
@@ -199,7 +207,7 @@ func (c *caller) askOne(ctx context.Context, opts ...client.CallOption) error {
 	asking, cancel := context.WithTimeout(ctx, min(introduction, c.in.timeout/2))
 	defer cancel()
 	var took time.Duration
-	rsp, err := c.client.Do(asking, &client.Request{Service: c.o.service, Endpoint: server.DebugInfo, ContentType: contentJSON, Body: []byte("{}"),
+	rsp, err := c.client.Do(asking, &client.Request{Service: c.o.service, Endpoint: server.DebugInfo, ContentType: c.asking(), Body: []byte("{}"),
 		Header: c.o.header.metadata}, c.options(append(opts, client.Observe(func(e client.Event) {
 		c.observe(e)
 		took = e.Elapsed
@@ -221,6 +229,15 @@ func (c *caller) askOne(ctx context.Context, opts ...client.CallOption) error {
 	return nil
 }
 
+// asking is the content type of questions to the node: JSON, but in the envelope of the call itself where it has one around JSON. A server
+// that speaks this RPC format alone then says in it that there is no such endpoint.
+func (c *caller) asking() string {
+	if e, ok := c.o.input.form.(codec.Envelope); ok && e.Values().ContentType() == contentJSON {
+		return c.o.input.contentType
+	}
+	return contentJSON
+}
+
 func (c *caller) stick(n registry.Node) {
 	if n.ID == "" {
 		return
@@ -236,7 +253,8 @@ func (c *caller) stick(n registry.Node) {
 func (c *caller) findEndpoint() error {
 	endpoints := c.info.Endpoints
 	if endpoints == nil {
-		endpoints = recordedEndpoints([]registry.Node{c.node})
+		c.hearsay = true
+		endpoints = recordedEndpoints(append([]registry.Node{c.node}, c.nodes...))
 	}
 	var names []string
 	for i, e := range endpoints {
@@ -298,6 +316,12 @@ func (c *caller) explain(ctx context.Context, err error) error {
 		return versionNotFound(describeOptions{service: c.o.service, version: c.o.version}, nodes)
 	}
 	var ce *client.Error
+	if errors.As(err, &ce) && c.path != "" && ce.Endpoint == c.path {
+		ce.Endpoint = c.o.endpoint // whoever reads of it has asked for that
+	}
+	if errors.As(err, &ce) && c.o.target != "" {
+		return c.in.unreflected(ctx, c.o.target, err)
+	}
 	if errors.As(err, &ce) && outOfTime(err) {
 		return timeoutFailure(ctx, ce, c.in.timeout).because(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/commands"
+	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/codec/vom"
 )
 
@@ -50,5 +51,31 @@ func TestRunSpeaksVOM(t *testing.T) {
 	}
 	if got, _, text := post(t, at, "Debug.Info", "{}"); got != 200 || !strings.Contains(text, vom.ContentType) {
 		t.Errorf("the service does not tell that it speaks VOM: %s", text)
+	}
+}
+
+// TestCallOthersRPC: a JSON-RPC server that somebody else has written is called by its address.
+func TestCallOthersRPC(t *testing.T) {
+	t.Parallel()
+	at := testserver.JSONRPC(t)
+	for _, tc := range []struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{[]string{"subtract", "minuend:=42", "subtrahend:=23"}, 0, "19\n", ""},
+		{[]string{"subtract", "[42,23]"}, 0, "19\n", ""},
+		{[]string{"Say.Hello", "name=x"}, 0, `{"msg":"Hello x"}` + "\n", ""},
+		{[]string{"Say.Hello", "name=bad"}, 6, "", "409 Conflict: taken"},
+		{[]string{"Say.Nope"}, 6, "", "404 Not Found: Method not found"},
+	} {
+		var stdout, stderr bytes.Buffer
+		code := commands.Main(t.Context(), commands.Deps{
+			Args:  append([]string{"call", "--address", at, "-H", "content-type:application/json; rpc=2.0", "calc"}, tc.args...),
+			Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr, Env: passedOnly, Now: time.Now, Backends: commands.DefaultBackends(),
+		})
+		if code != tc.code || stdout.String() != tc.stdout || !strings.Contains(stderr.String(), tc.stderr) || tc.stderr == "" && stderr.Len() > 0 {
+			t.Errorf("%q: exit code %d, %q, %q", tc.args, code, stdout.String(), stderr.String())
+		}
 	}
 }

@@ -18,20 +18,22 @@ import (
 func newDescribe() *command {
 	return &command{
 		name: "describe", aliases: []string{"inspect", "get"}, group: "Discover", args: "SERVICE [ENDPOINT]",
-		short: "show what a service serves: nodes, endpoints, schemas, subscriptions", min: 1, max: 2,
-		long: "One node of each version is asked. Where none answers, the registry's record is shown.",
+		short: "show what a service serves: nodes, endpoints, schemas, subscriptions", min: 1, max: 3,
+		long: "One node of each version is asked. Where none tells, as go-micro's nodes do not, the registry's record is shown. SERVICE may be " +
+			"grpc://HOST:PORT, and ENDPOINT then a service or a method: the server is asked by reflection, or --proto tells.",
 		examples: []string{
 			"micro describe greeter",
 			"micro describe greeter Say.Hello --example  # commands to start from",
 			"micro describe greeter Say.Hello --schema json",
 			"micro describe greeter -o json",
+			"micro describe grpc://127.0.0.1:50051 helloworld.Greeter  # any server of gRPC",
 		},
-		flags: []cli.Flag{
+		flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "version", Usage: "only version `V`"},
 			&cli.StringFlag{Name: "node", Usage: "only the node with this `ID`"},
 			&cli.BoolFlag{Name: "example", Usage: "print commands that call the endpoints"},
 			&cli.StringFlag{Name: "schema", Usage: "print the schemas of requests and answers, in the `FORM` json"},
-		},
+		}, protoFlags()...),
 		exits: []exitCode{exitNotFound, exitUnavailable, exitTimeout},
 		run:   runDescribe,
 	}
@@ -42,11 +44,28 @@ type describeOptions struct {
 	service, endpoint string
 	version, node     string
 	example, schema   bool
+	protos            protoFiles
+	target            bool // service is the URL of a server of gRPC
 }
 
 func readDescribeOptions(in *invocation) (describeOptions, error) {
 	o := describeOptions{service: in.args[0], version: in.flags.String("version"), node: in.flags.String("node"), example: in.flags.Bool("example")}
-	if len(in.args) > 1 {
+	var err error
+	if o.protos, err = in.readProtoFiles(); err != nil {
+		return o, err
+	}
+	if o.target = isTarget(o.service); o.target {
+		var words []string
+		if o.service, words, err = readTarget(in.args); err != nil {
+			return o, err
+		}
+		o.endpoint = strings.Join(words, "/")
+		if o.version != "" || o.node != "" {
+			return o, usage("%s names the node already: it goes with neither --node nor --version", o.service)
+		}
+	} else if len(in.args) > 2 {
+		return o, usage("micro describe: %q is one argument too many", clipText(in.args[2]))
+	} else if len(in.args) > 1 {
 		o.endpoint = in.args[1]
 	} else if service, endpoint, found := strings.Cut(o.service, "/"); found {
 		o.service, o.endpoint = service, endpoint
@@ -85,11 +104,15 @@ func runDescribe(ctx context.Context, in *invocation) error {
 	}
 	ctx, cancel := in.deadline(ctx)
 	defer cancel()
-	d, err := in.describeService(ctx, o)
+	describe := in.describeService
+	if o.target {
+		describe = in.describeTarget // what keeps to the endpoint itself
+	}
+	d, err := describe(ctx, o)
 	if err != nil {
 		return err
 	}
-	if o.endpoint != "" {
+	if o.endpoint != "" && !o.target {
 		if err := d.keep(o.endpoint); err != nil {
 			return err
 		}
@@ -126,7 +149,7 @@ func (in *invocation) describeService(ctx context.Context, o describeOptions) (*
 	done := in.waiting("%s", o.service)
 	defer done()
 	for _, group := range byVersion(nodes) {
-		v, err := in.describeVersion(ctx, group)
+		v, err := in.describeVersion(ctx, group, o.protos)
 		if err != nil {
 			return nil, err
 		}
@@ -147,16 +170,20 @@ func versionNotFound(o describeOptions, nodes []registry.Node) *failure {
 // describeTries is how many nodes of a version are asked in turn.
 const describeTries = 3
 
-func (in *invocation) describeVersion(ctx context.Context, nodes []registry.Node) (versionDescription, error) {
+func (in *invocation) describeVersion(ctx context.Context, nodes []registry.Node, protos protoFiles) (versionDescription, error) {
 	v := versionDescription{Version: nodes[0].Version, Source: "registry", Nodes: []nodeValue{}, Endpoints: []server.Endpoint{}}
 	for _, n := range nodes {
 		v.Nodes = append(v.Nodes, nodeValue{ID: n.ID, Service: n.Service, Version: n.Version, Address: n.Address, Metadata: n.Metadata,
 			Started: startedPointer(n)})
 	}
+	if len(protos.files) > 0 {
+		return v, in.describeByFiles(ctx, &v, nodes, protos)
+	}
 	c, err := in.dialer(ctx)
 	if err != nil {
 		return v, err
 	}
+	var silent []func() // the warnings of nodes that did not tell
 	for i, n := range nodes {
 		if i == describeTries || ctx.Err() != nil {
 			break
@@ -164,19 +191,38 @@ func (in *invocation) describeVersion(ctx context.Context, nodes []registry.Node
 		var info server.Info
 		took, err := in.ask(ctx, c, n, server.DebugInfo, &info)
 		if err != nil {
-			in.warn("warning: node %s %s does not tell what it serves: %s", n.ID, n.Address, newCheck(server.Health{}, took, err).why())
+			silent = append(silent, func() { in.tellSilent(n, newCheck(server.Health{}, took, err)) })
 			continue
 		}
 		in.verbosely("node %s %s told in %s", n.ID, n.Address, took.Round(100*time.Microsecond))
 		v.Source, v.ContentTypes, v.Subscriptions = n.ID, info.ContentTypes, info.Subscriptions
+		for _, tell := range silent {
+			tell()
+		}
 		v.Endpoints = slices.DeleteFunc(info.Endpoints, func(e server.Endpoint) bool { return strings.HasPrefix(e.Name, "Debug.") })
 		return v, nil
 	}
 	if interrupted(ctx) {
 		return v, context.Canceled
 	}
-	v.Endpoints = recordedEndpoints(nodes)
+	if v.Endpoints = in.catalogEndpoints(ctx, c, nodes); v.Endpoints != nil {
+		v.Source = "reflection"
+		return v, nil
+	}
+	for _, tell := range silent {
+		tell()
+	}
+	v.Endpoints, v.Subscriptions = recordedEndpoints(nodes), recordedSubscriptions(nodes)
 	return v, nil
+}
+
+// tellSilent says why a node does not tell what it serves. That a stranger has no such endpoint is no news where its record tells.
+func (in *invocation) tellSilent(n registry.Node, c check) {
+	tell := in.warn
+	if c.status == unknown && len(n.Endpoints) > 0 {
+		tell = in.verbosely
+	}
+	tell("warning: node %s %s does not tell what it serves: %s", n.ID, n.Address, c.why())
 }
 
 // why tells what is known of a node that did not answer as it should.
@@ -192,20 +238,6 @@ func startedPointer(n registry.Node) *time.Time {
 		return &t
 	}
 	return nil
-}
-
-// recordedEndpoints makes endpoints of the registry's records.
-func recordedEndpoints(nodes []registry.Node) []server.Endpoint {
-	out := []server.Endpoint{}
-	for _, n := range nodes {
-		for _, e := range endpointsOf(n) {
-			if !slices.ContainsFunc(out, func(o server.Endpoint) bool { return o.Name == e.Name }) {
-				out = append(out, server.Endpoint{Name: e.Name, Kind: server.Kind(kindOf(e)), RequestType: typeOf(e.Request),
-					ResponseType: typeOf(e.Response), Metadata: e.Metadata})
-			}
-		}
-	}
-	return out
 }
 
 // keep narrows d to one endpoint.
@@ -259,7 +291,7 @@ type endpointDescription struct {
 
 func (d *description) result(o describeOptions, up func(time.Time) string) result {
 	r := result{value: d, names: d.endpointNames(), text: func(w io.Writer, c palette) error { return d.draw(w, c, up) }}
-	if o.endpoint != "" {
+	if o.endpoint != "" && len(d.Versions[len(d.Versions)-1].Endpoints) == 1 {
 		v := d.Versions[len(d.Versions)-1]
 		r.value = endpointDescription{d.Service, v.Version, v.Endpoints[0]}
 	}

@@ -44,7 +44,7 @@ func exampleOf(service string, e server.Endpoint) exampleValue {
 		body = e.Request.Example()
 	}
 	v := exampleValue{Endpoint: e.Name, Body: body}
-	if e.Kind == server.ClientStream || e.Kind == server.Bidi || string(e.Kind) == "stream" {
+	if e.Kind == server.ClientStream || e.Kind == server.Bidi || e.Kind == recordedStream {
 		v.Command = "echo " + shellQuote(string(body)) + " | micro stream " + shellQuote(service) + " " + shellQuote(e.Name)
 		return v
 	}

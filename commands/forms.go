@@ -3,13 +3,22 @@ package commands
 import (
 	"bytes"
 	"encoding/json"
+	"mime"
 
 	"github.com/cb02dfca/micro/pkg/codec"
+	jsoncodec "github.com/cb02dfca/micro/pkg/codec/json"
+	"github.com/cb02dfca/micro/pkg/codec/jsonrpc"
 )
 
 // form gives the codec of a content type whose bodies are typed and shown as JSON; nil for JSON itself, and for all others,
 // whose bodies go as they stand.
 func (in *invocation) form(contentType string) codec.Codec {
+	if in.described != nil && contentType == in.described.ContentType() {
+		return in.described
+	}
+	if isPlainRPC(contentType) {
+		return jsonrpc.Plain(jsoncodec.New())
+	}
 	c, err := in.Backends.Forms.For(contentType)
 	if err != nil {
 		return nil
@@ -17,9 +26,16 @@ func (in *invocation) form(contentType string) codec.Codec {
 	return c
 }
 
+// isPlainRPC reports whether a content type is application/json;rpc=2.0: our name for JSON-RPC 2.0 as others' servers take it, under the
+// content type of JSON.
+func isPlainRPC(contentType string) bool {
+	media, params, err := mime.ParseMediaType(contentType)
+	return err == nil && media == contentJSON && params["rpc"] == "2.0"
+}
+
 // asJSON gives the JSON of a body in a form.
 func asJSON(form codec.Codec, body []byte) (json.RawMessage, bool) {
-	if form == nil || len(body) == 0 {
+	if _, described := form.(*messages); form == nil || len(body) == 0 && !described { // a message may well be empty
 		return nil, false
 	}
 	var raw json.RawMessage

@@ -39,6 +39,8 @@ type invocation struct {
 	tr   transport.Transport
 	br   broker.Broker
 	dial *client.Client
+
+	described *messages // the form of the messages of what is called, where a descriptor tells it
 }
 
 // onClose has c closed when the command has ended; the last one first.

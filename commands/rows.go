@@ -179,9 +179,11 @@ func oldest(nodes []registry.Node) time.Time {
 	return first
 }
 
-// endpointsOf gives what a node serves by its record, without the framework's own.
+// endpointsOf gives what a node serves by its record, without the framework's own and without go-micro's subscribers.
 func endpointsOf(n registry.Node) []registry.Endpoint {
-	return slices.DeleteFunc(slices.Clone(n.Endpoints), func(e registry.Endpoint) bool { return strings.HasPrefix(e.Name, "Debug.") })
+	return slices.DeleteFunc(slices.Clone(n.Endpoints), func(e registry.Endpoint) bool {
+		return strings.HasPrefix(e.Name, "Debug.") || isSubscriber(e)
+	})
 }
 
 // countEndpoints counts the names that the nodes serve; not known where no record carries any.

@@ -3,6 +3,8 @@ package commands
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/server"
+	"github.com/cb02dfca/micro/pkg/status"
 )
 
 func newStats() *command {
@@ -41,6 +44,22 @@ type statsValue struct {
 	Address string `json:"address"`
 	Error   string `json:"error,omitempty"` // why the node told nothing; the counts are then absent
 	*server.Stats
+	told *strangerStats // where the node is go-micro's: Stats has the same
+}
+
+// MarshalJSON leaves out what a node of go-micro does not tell.
+func (v statsValue) MarshalJSON() ([]byte, error) {
+	if v.told != nil {
+		return json.Marshal(struct {
+			Node    string `json:"node"`
+			Service string `json:"service"`
+			Version string `json:"version,omitempty"`
+			Address string `json:"address"`
+			*strangerStats
+		}{v.Node, v.Service, v.Version, v.Address, v.told})
+	}
+	type plain statsValue
+	return json.Marshal(plain(v))
 }
 
 func runStats(ctx context.Context, in *invocation) error {
@@ -140,12 +159,18 @@ func (in *invocation) statsRound(ctx context.Context) (values []statsValue, miss
 
 func (in *invocation) statsOf(ctx context.Context, c *client.Client, n registry.Node) statsValue {
 	v := statsValue{Node: n.ID, Service: n.Service, Version: n.Version, Address: n.Address}
-	var s server.Stats
-	if _, err := in.ask(ctx, c, n, server.DebugStats, &s); err != nil {
-		v.Error = dialReason(err)
-		return v
+	var answer json.RawMessage
+	_, err := in.ask(ctx, c, n, server.DebugStats, &answer)
+	if err == nil {
+		v.Stats, v.told, err = readStats(answer)
 	}
-	v.Stats = &s
+	var st *status.Error
+	switch {
+	case errors.As(err, &st) && lacking(st):
+		v.Error = "it has no " + server.DebugStats
+	case err != nil:
+		v.Error = dialReason(err)
+	}
 	return v
 }
 
@@ -164,8 +189,7 @@ func statsTable(values []statsValue) *table {
 		if v.Stats == nil {
 			continue
 		}
-		t.rows = append(t.rows, []cell{text(v.Node), text("*"), number(v.Calls), errorCell(v.Errors), text(strconv.FormatInt(v.Inflight, 10)),
-			{}, {}, {}, ageSince(v.Started), text(bytesText(v.Memory)), text(count(v.Goroutines, ""))})
+		t.rows = append(t.rows, nodeStatsRow(v))
 		endpoints := slices.Clone(v.Endpoints)
 		slices.SortStableFunc(endpoints, func(a, b server.EndpointStats) int { return cmp.Compare(b.Calls, a.Calls) })
 		for _, e := range endpoints {
@@ -174,6 +198,24 @@ func statsTable(values []statsValue) *table {
 		}
 	}
 	return t
+}
+
+// nodeStatsRow is the row of a whole node. What a node of go-micro does not tell stays empty.
+func nodeStatsRow(v statsValue) []cell {
+	row := []cell{text(v.Node), text("*"), number(v.Calls), errorCell(v.Errors), text(strconv.FormatInt(v.Inflight, 10)),
+		{}, {}, {}, {}, text(bytesText(v.Memory)), text(count(v.Goroutines, ""))}
+	if !v.Started.IsZero() {
+		row[8] = ageSince(v.Started)
+	}
+	if v.told == nil {
+		return row
+	}
+	for column, told := range map[int]bool{2: v.told.Calls != nil, 3: v.told.Errors != nil, 4: false, 9: v.told.Memory != 0, 10: v.told.Goroutines != 0} {
+		if !told {
+			row[column] = cell{}
+		}
+	}
+	return row
 }
 
 func number(n uint64) cell { return text(strconv.FormatUint(n, 10)) }

@@ -121,6 +121,13 @@ func (w *world) talker(t *testing.T, id string, waits chan<- string) {
 // stranger is a node that has none of the Debug endpoints, and gives back what it gets.
 func (w *world) stranger(t *testing.T, id string) {
 	t.Helper()
+	w.peer(t, id, answerStrangely)
+	w.register(t, node(id, "stranger", "", id+":1", 0))
+}
+
+// peer has answer take the messages of each connection to the address made of id, one after the other, until it reports false.
+func (w *world) peer(t *testing.T, id string, answer func(transport.Conn) bool) {
+	t.Helper()
 	l, err := w.transport.Listen(t.Context(), id+":1")
 	if err != nil {
 		t.Fatal(err)
@@ -134,12 +141,11 @@ func (w *world) stranger(t *testing.T, id string) {
 			if err != nil {
 				return
 			}
-			for answerStrangely(c) {
+			for answer(c) {
 			}
 			c.Close()
 		}
 	}()
-	w.register(t, node(id, "stranger", "", id+":1", 0))
 }
 
 func answerStrangely(c transport.Conn) bool {

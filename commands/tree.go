@@ -73,12 +73,20 @@ func (d *description) draw(w io.Writer, c palette, up func(time.Time) string) er
 			out.WriteByte('\n')
 		}
 		head := c.bold(terminal.Line(strings.TrimSpace(d.Service + " " + v.Version)))
-		out.WriteString(head + " · " + plural(len(v.Nodes), "node"))
+		out.WriteString(head)
+		if len(v.Nodes) > 0 {
+			out.WriteString(" · " + plural(len(v.Nodes), "node"))
+		} else {
+			out.WriteString(" · by " + terminal.Line(v.Source))
+		}
 		if v.Source == "registry" {
 			out.WriteString(" · " + c.warn("as the registry has it"))
 		}
 		out.WriteByte('\n')
-		branches := []branch{v.nodeBranch(c, up)}
+		var branches []branch
+		if len(v.Nodes) > 0 {
+			branches = append(branches, v.nodeBranch(c, up))
+		}
 		if len(v.Endpoints) > 0 {
 			branches = append(branches, v.endpointBranch(c))
 		}
@@ -157,7 +165,7 @@ func signature(e server.Endpoint) string {
 	}
 	req, rsp = or(req, "any"), or(rsp, "any")
 	switch e.Kind {
-	case server.ServerStream:
+	case server.ServerStream, recordedStream:
 		return req + " -> stream " + rsp
 	case server.ClientStream:
 		return "stream " + req + " -> " + rsp

@@ -82,3 +82,11 @@ type alias struct {
 }
 
 func (a alias) ContentType() string { return a.contentType }
+
+// Widener is what a server offers to a listener whose callers need more of a codec than it can: gRPC's know no form but protobuf, and
+// handlers may be on plain structs.
+type Widener interface {
+	// Widen is called before anything is served. f gives the codec to speak in place of one that the server speaks, of the same
+	// content type: mostly the same.
+	Widen(f func(Codec) Codec)
+}

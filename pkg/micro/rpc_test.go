@@ -384,8 +384,11 @@ func TestCurlJSONRPC(t *testing.T) {
 		"a form":                  {"/", "application/x-www-form-urlencoded", hello, "415", ""},
 		"1.0":                     {"/", jsonrpc.ContentType, `{"method":"Say.Greet","params":[{"name":"x"}],"id":1}`, "200", `{"id":1,"result":{"msg":"Hello x"},"error":null}`},
 		"1.0 as JSON":             {"/", json.ContentType, `{"method":"Say.Greet","params":[{"name":"x"}],"id":1}`, "200", `{"id":1,"result":{"msg":"Hello x"},"error":null}`},
+		"almost 1.0 as JSON":      {"/", json.ContentType, `{"method":"Say.Greet","params":[{"name":"x"}],"id":1,"more":1}`, "404", ""},
 		"a batch as JSON":         {"/", json.ContentType, `[` + hello + `,` + hello + `]`, "200", `[` + greeting + `,` + greeting + `]`},
-		"a batch of one-way ones": {"/", jsonrpc.ContentType, `[{"jsonrpc":"2.0","method":"Say.Greet"}]`, "200", "-"},
+		"a batch of one-way ones": {"/", jsonrpc.ContentType, `[{"jsonrpc":"2.0","method":"Say.Greet"}]`, "204", "-"},
+		"a notification":          {"/", json.ContentType, `{"jsonrpc":"2.0","method":"Say.Greet"}`, "204", "-"},
+		"one that fails":          {"/", json.ContentType, `{"jsonrpc":"2.0","method":"Say.Nope"}`, "204", "-"},
 	} {
 		for _, protocol := range []string{"--http1.1", "--http2-prior-knowledge"} {
 			code, head, body := curl(t, "-d", tt.body, "http://"+address+tt.path, "-H", "Content-Type: "+tt.contentType, protocol)

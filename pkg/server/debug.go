@@ -17,7 +17,8 @@ const debugCalls = 64
 
 func (s *Server) registerDebug() {
 	debug := func(name, doc string, response reflect.Type, answer func() any) {
-		e := Endpoint{Name: name, Doc: doc, Idempotent: true, Response: schema.Of(response), ResponseType: response.Name()}
+		e := Endpoint{Name: name, Doc: doc, Idempotent: true, Response: schema.Of(response), ResponseType: response.Name(),
+			request: reflect.TypeFor[struct{}](), response: response}
 		Blocking()(&e) // HealthFunc may wait, and reading the memory's figures stops the world
 		_ = s.handle(e, func(_ context.Context, c *Call) error { return sendDebug(c, answer()) }, nil)
 	}

@@ -51,6 +51,12 @@ func (rt *route) open(ctx context.Context, req, rsp *transport.Message) {
 	}
 	o := &opened{outer: rt, envelope: env, ctx: ctx, req: *req, rsp: new(transport.Message)}
 	rsp.Body = env.Answer(rsp.Body, req.Body, o)
+	if len(rsp.Body) == 0 { // nobody waits for an answer, and none has no type: in HTTP that is status 204
+		if o.calls == 1 {
+			rsp.Header = append(rsp.Header, o.rsp.Header.Without(transport.HeaderContentType)...)
+		}
+		return
+	}
 	if o.calls == 1 && len(o.rsp.Header) > 0 { // of several each has its own
 		header, err := o.rsp.Header.Set(transport.HeaderContentType, rt.contentType)
 		if err == nil {

@@ -135,6 +135,9 @@ func TestEnvelope(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rsp := exchange(t, c, tt.m)
 			want := tt.m.Header.Get(transport.HeaderContentType)
+			if tt.want == "" {
+				want = "" // there is no answer
+			}
 			if e := errorOf(rsp); e != nil || !strings.Contains(string(rsp.Body), tt.want) || tt.want == "" && len(rsp.Body) > 0 ||
 				rsp.Header.Get(transport.HeaderContentType) != want || strings.Contains(string(rsp.Body), "secret") {
 				t.Errorf("answered %s, %v, %s; want %s as %s", rsp.Body, e, rsp.Header.Get(transport.HeaderContentType), tt.want, want)

@@ -58,7 +58,7 @@ func Pooled() EndpointOption { return func(e *Endpoint) { e.pooled = true } }
 func typed(name string, kind Kind, req, rsp reflect.Type, opts []EndpointOption) Endpoint {
 	e := Endpoint{
 		Name: name, Kind: kind, RequestType: req.Name(), ResponseType: rsp.Name(),
-		Request: schema.Of(req), Response: schema.Of(rsp), poolable: kind == Unary,
+		Request: schema.Of(req), Response: schema.Of(rsp), request: req, response: rsp, poolable: kind == Unary,
 	}
 	for _, opt := range opts {
 		opt(&e)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/schema"
@@ -44,6 +45,8 @@ type Endpoint struct {
 	Idempotent bool `json:"idempotent,omitempty"`
 	// Metadata are labels of the endpoint in the registry's record.
 	Metadata map[string]string `json:"metadata,omitempty"`
+
+	request, response reflect.Type // of the messages; nil where that is not known
 
 	// What options say; see there.
 	mode     transport.PaceMode

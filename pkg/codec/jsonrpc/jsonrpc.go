@@ -40,10 +40,11 @@ const (
 	plainJSON = "application/json"
 )
 
-// Codec is the format around a codec of JSON. Make it with [New] or [New2].
+// Codec is the format around a codec of JSON. Make it with [New], [New2] or [Plain].
 type Codec struct {
 	values codec.Codec
 	second bool // a client speaks version 2.0
+	plain  bool // to a server that is none of this project's
 }
 
 var _ codec.Recognizer = (*Codec)(nil)
@@ -57,8 +58,18 @@ func New(values codec.Codec) *Codec { return &Codec{values: goMicro{values}} }
 // New2 is New for a client that sends version 2.0: the request is params where it is an object, and else their only element.
 func New2(values codec.Codec) *Codec { return &Codec{values: values, second: true} }
 
-// ContentType is "application/json-rpc".
-func (*Codec) ContentType() string { return ContentType }
+// Plain is New2 for a client of servers that others have written, many of which take the format as application/json alone: that is its
+// content type, so it stands in the client's set in place of the codec of JSON. A list is params itself, which such a server takes for
+// the arguments in their order.
+func Plain(values codec.Codec) *Codec { return &Codec{values: values, second: true, plain: true} }
+
+// ContentType is "application/json-rpc"; of Plain it is "application/json".
+func (c *Codec) ContentType() string {
+	if c.plain {
+		return plainJSON
+	}
+	return ContentType
+}
 
 // Values is the codec of params and results.
 func (c *Codec) Values() codec.Codec { return c.values }
@@ -122,14 +133,18 @@ func (c *Codec) AppendRequest(dst []byte, endpoint string, id uint64, body []byt
 	if len(body) > 0 && !json.Valid(body) {
 		return dst, codec.Unsupported("codec/jsonrpc: the body is no JSON")
 	}
-	named := c.second && len(body) > 0 && body[skipSpace(body, 0)] == '{'
+	bare := false // it is params as it stands
+	if c.second && len(body) > 0 {
+		first := body[skipSpace(body, 0)]
+		bare = first == '{' || first == '[' && c.plain
+	}
 	dst = append(dst, '{')
 	if c.second {
 		dst = append(dst, `"jsonrpc":"2.0",`...)
 	}
 	dst = appendText(append(dst, `"method":`...), endpoint)
 	switch {
-	case named:
+	case bare:
 		dst = append(append(dst, `,"params":`...), body...)
 	case len(body) > 0:
 		dst = append(append(append(dst, `,"params":[`...), body...), ']')

@@ -41,7 +41,7 @@ var bodies = [][]byte{[]byte(`{"name":"John","count":3}`), []byte(`{}`), []byte(
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]*jsonrpc.Codec{"1.0": jsonrpc.New(json.New()), "2.0": jsonrpc.New2(json.New())} {
+	for name, c := range map[string]*jsonrpc.Codec{"1.0": jsonrpc.New(json.New()), "2.0": jsonrpc.New2(json.New()), "plain": jsonrpc.Plain(json.New())} {
 		t.Run(name, func(t *testing.T) {
 			codectest.Run(t, values(c))
 			codectest.RunEnvelope(t, c, bodies[:6]...)
@@ -58,6 +58,22 @@ func FuzzMessages(f *testing.F) {
 		f.Add([]byte(request))
 	}
 	codectest.FuzzEnvelope(f, jsonrpc.New(json.New()), bodies...)
+}
+
+// FuzzRecognizes: what is recognized as a request is answered as one, unless it is a notification.
+func FuzzRecognizes(f *testing.F) {
+	for _, data := range []string{`{"method":"a","params":[],"id":1}`, `{"jsonrpc":"2.0","method":"a"}`, `[1,{"jsonrpc":"2.0"}]`, `{"a":{}}`, `"x"`, ` [ ] `} {
+		f.Add([]byte(data))
+	}
+	c := jsonrpc.New(json.New())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if !c.Recognizes("application/json", data) {
+			return
+		}
+		if answer := c.Answer(nil, data, service()); len(answer) > 0 && !stdjson.Valid(answer) || strings.Contains(string(answer), "-32700") {
+			t.Errorf("%q is recognized, and answered with %q", data, answer)
+		}
+	})
 }
 
 // TestGoMicro: requests and answers as go-micro's versions wrote them.

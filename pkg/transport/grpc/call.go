@@ -133,7 +133,7 @@ func (c *channel) readReply(answer *http.Response, rsp *transport.Message) error
 	rsp.Kind = transport.Reply
 	in := reader{r: answer.Body, max: c.t.o.MaxMessage, gzip: packed}
 	body, err := in.next(rsp.Body)
-	missing := errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF)
+	missing := errors.Is(err, io.EOF)
 	if err != nil && !missing {
 		return err
 	}

@@ -249,7 +249,7 @@ func (s *clientStream) read(answer *http.Response) {
 			return
 		}
 	}
-	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if !errors.Is(err, io.EOF) {
 		s.fail(err, true)
 		return
 	}

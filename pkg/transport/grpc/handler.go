@@ -39,7 +39,7 @@ func (c *Call) Recv() ([]byte, error) {
 	switch {
 	case err == nil:
 		return body, nil
-	case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF):
 		return nil, io.EOF
 	}
 	return nil, unread(err)

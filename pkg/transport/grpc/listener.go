@@ -15,6 +15,7 @@ import (
 	"github.com/cb02dfca/micro/internal/hostcheck"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
+	"github.com/cb02dfca/micro/pkg/transport/grpc/reflection"
 )
 
 // The limits of HTTP/2 on a listener of its own port.
@@ -39,6 +40,7 @@ type Listener struct {
 	endpoints transport.Endpoints // nil where there is no server that tells
 	spelled   map[string]string   // endpoints by the names that a .proto file can spell, where these are others
 	services  map[string]Handler
+	reflected func() (*reflection.Server, error) // nil where there is no server that tells
 
 	start     sync.Once
 	stop      sync.Once
@@ -125,6 +127,7 @@ func (l *Listener) ServeEndpoints(e transport.Endpoints) {
 			l.spelled[spelled] = name
 		}
 	}
+	l.reflect(e)
 }
 
 // spell gives an underscore for what the names of a .proto file do not have.
@@ -301,6 +304,7 @@ func (l *Listener) find(name string) (endpoint string, stream, known bool) {
 	if l.endpoints == nil {
 		return name, true, true
 	}
+	asked := name
 	for {
 		endpoint = name
 		if stream, known = l.endpoints.Lookup(endpoint); !known {
@@ -313,7 +317,7 @@ func (l *Listener) find(name string) (endpoint string, stream, known bool) {
 		}
 		_, rest, more := strings.Cut(name, ".")
 		if !more {
-			return name, false, false
+			return l.findReflected(asked)
 		}
 		name = rest
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/cb02dfca/micro/pkg/status"
 )
 
-// Code is gRPC's code of how a call ended (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
+// code is gRPC's code of how a call ended (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
 type code int
 
 const (

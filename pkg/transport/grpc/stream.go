@@ -15,10 +15,9 @@ import (
 
 // serverConn is a stream that a client has opened: Recv yields its Open first.
 type serverConn struct {
-	x        *exchange
-	endpoint string
-	in       feed
-	done     chan struct{} // closed when nothing more is to be sent, nor to be read
+	x    *exchange
+	in   feed
+	done chan struct{} // closed when nothing more is to be sent, nor to be read
 
 	mu      sync.Mutex // of the one who sends
 	ended   bool       // done is closed
@@ -40,7 +39,7 @@ func (x *exchange) serveStream(endpoint string) {
 		x.fail(e)
 		return
 	}
-	c := &serverConn{x: x, endpoint: endpoint, done: make(chan struct{})}
+	c := &serverConn{x: x, done: make(chan struct{})}
 	c.in.init()
 	select {
 	case x.l.accepted <- c:
@@ -68,7 +67,7 @@ func (c *serverConn) read(m *transport.Message) {
 		var err error
 		m.Body, err = c.x.reader.next(m.Body)
 		switch {
-		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF):
 			m.Kind = transport.End
 			if c.in.put(m, c.done) {
 				c.await()

@@ -313,6 +313,10 @@ func (l *Listener) reply(w http.ResponseWriter, r *http.Request, rsp *transport.
 	case typeJSON[0]:
 		h["Content-Type"] = typeJSON
 	case "":
+		if len(rsp.Body) == 0 && !isGoMicro(r) { // which knows no other status than 200
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		h["Content-Type"] = typeBinary // else net/http guesses
 	default:
 		h["Content-Type"] = []string{string(ct)}

@@ -233,7 +233,9 @@ func (l *Listener) serve() {
 	} else {
 		err = l.server.Serve(l.ln)
 	}
-	if !errors.Is(err, http.ErrServerClosed) {
+	select {
+	case <-l.done: // finish closes the socket before net/http knows of it
+	default:
 		l.t.o.Logger.Error("transport/http: the listener has failed", "address", l.Addr(), "error", err)
 	}
 }

@@ -149,15 +149,15 @@ func TestRefusedRequests(t *testing.T) {
 		headers                  []string
 		want                     int
 	}{
-		{"good", "POST", "/Say.Hello", "{}", []string{"X-Want", "1"}, 200},
-		{"allowed host", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Host", "box.EXAMPLE:99", "Origin", "http://box.example"}, 200},
-		{"IPv6 host", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Host", "[::1]:80"}, 200},
-		{"local page", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Origin", "http://localhost:3000", "Sec-Fetch-Site", "same-site"}, 200},
+		{"good", "POST", "/Say.Hello", "{}", []string{"X-Want", "1"}, 204},
+		{"allowed host", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Host", "box.EXAMPLE:99", "Origin", "http://box.example"}, 204},
+		{"IPv6 host", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Host", "[::1]:80"}, 204},
+		{"local page", "POST", "/Say.Hello", "{}", []string{"X-Want", "1", "Origin", "http://localhost:3000", "Sec-Fetch-Site", "same-site"}, 204},
 		{"get", "GET", "/", "", nil, 405},
 		{"get of an endpoint", "GET", "/Say.Hello", "", nil, 405},
 		{"put", "PUT", "/Say.Hello", "{}", nil, 405},
 		{"preflight", "OPTIONS", "/Say.Hello", "", []string{"Origin", "http://localhost", "Access-Control-Request-Method", "POST"}, 405},
-		{"no endpoint", "POST", "/", "{}", []string{"X-Want", "1"}, 200}, // the body may name it
+		{"no endpoint", "POST", "/", "{}", []string{"X-Want", "1"}, 204}, // the body may name it
 		{"two segments", "POST", "/Say/Hello", "{}", nil, 404},
 		{"slash at the end", "POST", "/Say.Hello/", "{}", nil, 404},
 		{"two slashes", "POST", "//Say.Hello", "{}", nil, 404},
@@ -229,7 +229,7 @@ func TestRefusedRequests(t *testing.T) {
 			if test.want == 405 && rsp.Header.Get("Allow") != "POST" {
 				t.Fatalf("Allow is %q", rsp.Header.Get("Allow"))
 			}
-			if e := status.Parse(string(body)); test.want != 200 && (e == nil || int(e.Code) != test.want || e.Detail == "") {
+			if e := status.Parse(string(body)); test.want != 204 && (e == nil || int(e.Code) != test.want || e.Detail == "") {
 				t.Fatalf("body %q is no error object", body)
 			}
 		})
@@ -362,7 +362,7 @@ func TestSlowReaders(t *testing.T) {
 			for range 3 {
 				write(t, nc, []byte(head+"2\r\n\r\n{}"))
 				rsp, err := nethttp.ReadResponse(answers, nil)
-				if err != nil || rsp.StatusCode != 200 {
+				if err != nil || rsp.StatusCode != 204 {
 					t.Fatalf("a call before: %v, %v", rsp, err)
 				}
 				rsp.Body.Close()

@@ -1,0 +1,100 @@
+package commands_test
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cb02dfca/micro/commands"
+	"github.com/cb02dfca/micro/internal/testserver"
+)
+
+// grpcPeer starts a server of gRPC-Go with reflection, in a process of its own, and gives its address.
+func grpcPeer(t *testing.T) string {
+	t.Helper()
+	program, err := testserver.Build("grpc", ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, program, "serve", "127.0.0.1:0")
+	stdin, errIn := cmd.StdinPipe()
+	stdout, errOut := cmd.StdoutPipe()
+	if errIn != nil || errOut != nil {
+		t.Fatal(errIn, errOut)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	addr, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(addr)
+}
+
+// TestGRPCPeer: the program with what is in it describes, calls and streams to gRPC-Go, as it finds it by URL, in a registry, or by a
+// .proto file.
+func TestGRPCPeer(t *testing.T) {
+	t.Parallel()
+	at := grpcPeer(t)
+	w := newWorld(t)
+	w.register(t, node("say-1", "sayer", "1", at, 0, "protocol", "grpc", "transport", "grpc"))
+	proto := filepath.Join("..", "servers", "grpc", "say", "say.proto")
+	if _, err := os.Stat(proto); err != nil {
+		t.Fatal(err)
+	}
+	methods := "pkg.Say/Hello\npkg.Say/List\npkg.Say/Sum\npkg.Say/Chat\n"
+	for _, c := range []struct {
+		line, stdin, want string
+		code              int
+	}{
+		{line: "describe grpc://AT -o name", want: methods},
+		{line: "describe grpc://AT Say -o name", want: methods},
+		{line: "describe sayer -o name", want: methods},
+		{line: `call grpc://AT pkg.Say Hello "x"`, want: "\"Hello x\"\n"},
+		{line: `call grpc://AT/pkg.Say/Hello "x"`, want: "\"Hello x\"\n"},
+		{line: `call grpc://AT pkg.Say.Hello "x" --proto PROTO`, want: "\"Hello x\"\n"},
+		{line: `call grpc://AT pkg.Say.Hello "x" -d {} `, code: 2},
+		{line: `call sayer Say.Hello "x"`, want: "\"Hello x\"\n"},
+		{line: `call sayer pkg.Say/Hello "x" --proto PROTO`, want: "\"Hello x\"\n"},
+		{line: `call sayer Say.Helo "x"`, code: 3},
+		{line: `call grpc://AT Say.Hello "code 5 not here"`, code: 6},
+		{line: "stream grpc://AT pkg.Say/List 2", want: "\"item 0\"\n\"item 1\"\n"},
+		{line: "stream sayer Say.List 2", want: "\"item 0\"\n\"item 1\"\n"},
+		{line: "stream grpc://AT Say.Sum", stdin: "1 2 3", want: "\"6\"\n"},
+		{line: "stream grpc://AT Say.Chat", stdin: `"a" "b"`, want: "\"Hello a\"\n\"Hello b\"\n"},
+		{line: "call grpc://AT grpc.health.v1.Health/Check", want: "{\"status\":\"SERVING\"}\n"},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			t.Parallel()
+			line := strings.NewReplacer("AT", at, "PROTO", proto).Replace(c.line)
+			d, stdout, stderr := w.deps(pipe, nil, quotedWords(line)...)
+			d.Backends.Transports = commands.DefaultBackends().Transports
+			d.Stdin, d.StdinData = strings.NewReader(c.stdin), c.stdin != ""
+			if code := runMain(t, d); code != c.code || c.code == 0 && stdout.String() != c.want {
+				t.Errorf("micro %s: exit %d, want %d\n%s\nwant\n%s\n%s", line, code, c.code, stdout, c.want, stderr)
+			}
+		})
+	}
+}
+
+// quotedWords takes a line apart at spaces outside quotes, which stay.
+func quotedWords(line string) []string {
+	quoted := false
+	return strings.FieldsFunc(line, func(r rune) bool {
+		if r == '"' {
+			quoted = !quoted
+		}
+		return r == ' ' && !quoted
+	})
+}
