@@ -36,7 +36,7 @@ import (
 func tree() *command {
 	return &command{name: "micro", flags: globalFlags(), max: -1, sub: []*command{
 		newList(), newServices(), newDescribe(), newHealth(), newStats(),
-		newCall(), newStream(), newPublish(), newSubscribe(), newRegistry(), newRun(),
+		newCall(), newStream(), newPublish(), newSubscribe(), newRegistry(), newRun(), newGenerate(),
 		newVersion(), newHelp(),
 	}}
 }

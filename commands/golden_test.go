@@ -94,6 +94,13 @@ var goldenCases = []struct {
 	{"help-exit-codes", []string{"help", "exit-codes"}, []string{"empty"}},
 	{"help-environment", []string{"help", "environment"}, []string{"empty"}},
 	{"help-items", []string{"help", "items"}, []string{"empty"}},
+	{"help-generate", []string{"generate", "--help"}, []string{"empty"}},
+	{"generate-none", []string{"generate"}, []string{"empty"}},
+	{"generate-nowhere", []string{"generate", "testdata/generate/nowhere.proto"}, []string{"empty"}},
+	{"generate-no-proto", []string{"generate", "testdata/node.json"}, []string{"empty"}},
+	{"generate-syntax", []string{"generate", "testdata/generate/syntax.proto"}, []string{"empty"}},
+	{"generate-outside", []string{"generate", "-I", "testdata", "app.proto"}, []string{"empty"}},
+	{"generate-map", []string{"generate", "-M", "say.proto", "testdata/generate/syntax.proto"}, []string{"empty"}},
 	{"help-typo", []string{"help", "outptu"}, []string{"empty"}},
 }
 

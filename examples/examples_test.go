@@ -47,6 +47,13 @@ var build = sync.OnceValues(func() (string, error) {
 			out, err = exec.Command("go", "build", "-o", filepath.Join(dir, strings.ReplaceAll(nested, "/", "-")+exe()), "./"+nested).CombinedOutput()
 		}
 	}
+	for _, program := range []string{"service", "client"} { // of a module of its own
+		if err == nil {
+			cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "generated-"+program+exe()), "./"+program)
+			cmd.Dir = "generated"
+			out, err = cmd.CombinedOutput()
+		}
+	}
 	if err != nil {
 		err = errors.New(err.Error() + "\n" + string(out))
 	}
@@ -228,6 +235,13 @@ func TestGRPC(t *testing.T) {
 	if err != nil || rsp.Msg != "Hello frames" {
 		t.Errorf("%q %v", rsp.GetMsg(), err)
 	}
+}
+
+func TestGenerated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.serve("generated-service", "greeter")
+	w.want(w.run("generated-client"), "Hello Ada\nHello Grace\nHello Grace\nHello Ada, Grace\n")
 }
 
 func TestMiddleware(t *testing.T) {
