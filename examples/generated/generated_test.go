@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // say implements all but what its test leaves out.
 type say struct {
 	greeterpb.UnimplementedSayHandler
-	ended chan error // how Repeat ended, where it is asked for more than it may send
+	ended chan error // the end of Repeat's context, where it is asked for more than its caller takes
 }
 
 func (s *say) Hello(_ context.Context, req *greeterpb.HelloRequest) (*greeterpb.HelloReply, error) {
@@ -39,15 +39,16 @@ func (s *say) Hello(_ context.Context, req *greeterpb.HelloRequest) (*greeterpb.
 }
 
 func (s *say) Repeat(ctx context.Context, req *greeterpb.RepeatRequest, out *server.Sender[greeterpb.HelloReply]) error {
+	if req.Times > 100 {
+		defer func() { // whether the caller went while we sent, or after
+			<-ctx.Done()
+			s.ended <- ctx.Err()
+		}()
+	}
 	for n := range req.Times {
 		if err := out.Send(&greeterpb.HelloReply{Msg: fmt.Sprint("Hello ", req.Name, " ", n)}); err != nil {
 			return err
 		}
-	}
-	if req.Times > 100 {
-		<-ctx.Done()
-		s.ended <- ctx.Err()
-		return ctx.Err()
 	}
 	if req.Name == "" {
 		return status.New(status.InvalidArgument, "name is empty")
