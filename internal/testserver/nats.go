@@ -1,8 +1,11 @@
 package testserver
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // NATS says how a NATS server is run, of the version that servers/nats names. config is added to its configuration, in its own
@@ -101,5 +105,40 @@ func NATSCluster(t testing.TB, n int, config ...string) []*Server {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+	for _, s := range servers {
+		awaitMembers(t, s, n)
+	}
 	return servers
+}
+
+// awaitMembers waits until s has routes to a cluster of n: it is ready before, and keeps till then to itself what its clients say.
+func awaitMembers(t testing.TB, s *Server, n int) {
+	t.Helper()
+	var members []string
+	var err error
+	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if members, err = natsMembers(s.Addr); len(members) >= n {
+			return
+		}
+	}
+	t.Fatalf("the NATS server at %s knows %d members of its cluster %v, want %d (%v)\n%s", s.Addr, len(members), members, n, err, s.Log())
+}
+
+// natsMembers asks a server for the addresses of its cluster, its own among them: it names them to everybody who connects.
+func natsMembers(addr string) ([]string, error) {
+	conn, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // it fails on closed connections alone
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	var info struct {
+		Members []string `json:"connect_urls"`
+	}
+	err = json.Unmarshal([]byte(strings.TrimPrefix(line, "INFO ")), &info)
+	return info.Members, err
 }

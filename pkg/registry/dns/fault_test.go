@@ -87,7 +87,7 @@ func TestLongDead(t *testing.T) {
 		long := wire.Copy(old).(*wire.TXT)
 		for i, s := range long.Txt {
 			if strings.HasPrefix(s, "until=") {
-				long.Txt[i] = "until=" + s[len("until="):len(s)-7] + "0000000"
+				long.Txt[i] = fmt.Sprint("until=", time.Now().Add(-time.Hour).UnixMilli())
 			}
 			if strings.HasPrefix(s, "owner=") {
 				long.Txt[i] = "owner=somebody-else"
