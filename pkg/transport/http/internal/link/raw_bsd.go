@@ -11,7 +11,7 @@ import (
 // false to call again when the system takes more.
 func (w *writer) writeRaw(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), w.batch[0].data)
+		n, err := writeNow(fd, w.batch[0].data)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -27,3 +27,10 @@ func (w *writer) writeRaw(fd uintptr) bool {
 		return true
 	}
 }
+
+// vector stays empty: chunks are written one by one.
+type vector [][]byte
+
+func readNow(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
+
+func writeNow(fd uintptr, p []byte) (int, error) { return syscall.Write(int(fd), p) }

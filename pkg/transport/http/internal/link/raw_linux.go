@@ -3,9 +3,10 @@ package link
 import (
 	"errors"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
+
+// maxVector is how many chunks the system takes at once.
+const maxVector = 1024
 
 // writeRaw writes what the system takes at once, of all chunks by one call. It is what RawConn.Write calls; true tells it
 // not to wait, false to call again when the system takes more.
@@ -14,9 +15,9 @@ func (w *writer) writeRaw(fd uintptr) bool {
 		var n int
 		var err error
 		if len(w.batch) == 1 {
-			n, err = syscall.Write(int(fd), w.batch[0].data)
+			n, err = writeNow(fd, w.batch[0].data)
 		} else {
-			n, err = unix.Writev(int(fd), w.vector())
+			n, err = w.writeBatch(fd)
 		}
 		switch {
 		case errors.Is(err, syscall.EINTR):
@@ -32,4 +33,16 @@ func (w *writer) writeRaw(fd uintptr) bool {
 		}
 		return true
 	}
+}
+
+// writeBatch writes the batch, as much as the system takes.
+func (w *writer) writeBatch(fd uintptr) (int, error) {
+	size := 0
+	w.vec = w.vec[:0]
+	for _, c := range w.batch[:min(len(w.batch), maxVector)] {
+		w.vec, size = w.vec.with(c.data), size+len(c.data)
+	}
+	n, err := writevNow(fd, w.vec, size)
+	clear(w.vec)
+	return n, err
 }

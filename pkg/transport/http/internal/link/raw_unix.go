@@ -25,7 +25,7 @@ func rawOf(tcp *net.TCPConn) syscall.RawConn {
 func (in *input) readRaw(fd uintptr) bool {
 	for {
 		buf := in.target()
-		n, err := syscall.Read(int(fd), buf)
+		n, err := readNow(fd, buf)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue

@@ -41,7 +41,7 @@ type writer struct {
 
 	// Of whoever writes.
 	batch []chunk // what is not written
-	vec   [][]byte
+	vec   vector
 	fault error // of one try to write
 	waits bool  // until the system takes more
 	write func(fd uintptr) bool
@@ -204,15 +204,6 @@ func (w *writer) take() bool {
 	w.batch, w.chunks = w.chunks, w.batch[:0]
 	w.taken = w.put
 	return true
-}
-
-// vector gives the batch as the system takes it.
-func (w *writer) vector() [][]byte {
-	w.vec = w.vec[:0]
-	for _, c := range w.batch {
-		w.vec = append(w.vec, c.data)
-	}
-	return w.vec
 }
 
 // wrote notes that n bytes of the batch have left, and reports whether that was all.
