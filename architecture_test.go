@@ -46,6 +46,7 @@ var allowed = map[string][]string{
 	"internal/protofile":        {},
 	"internal/protoform":        {"internal/jsonfield"},
 	"internal/stub":             {},
+	"internal/socket":           {},
 	"internal/suggest":          {},
 	"internal/terminal":         {},
 	"internal/testreport":       {},
@@ -117,7 +118,7 @@ func backendMayImport(from, to string) bool {
 		return false
 	}
 	parent := "pkg/" + parts[1]
-	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "pkg/codec/protostruct", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/natsconn", "internal/amqpconn", "internal/protoform"}
+	shared := []string{"pkg/status", "pkg/metadata", "pkg/registry", "pkg/codec", "pkg/codec/protostruct", "internal/access", "internal/opener", "internal/hostcheck", "internal/jsonfield", "internal/suggest", "internal/callctx", "internal/socket", "internal/natsconn", "internal/amqpconn", "internal/protoform"}
 	if strings.HasPrefix(to, parent+"/internal/") || driver(to) == driver(from) {
 		return true
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/socket"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
@@ -181,7 +182,7 @@ func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{Conn: nc, heard: make(chan struct{})}
+	w := &wire{Conn: socket.Conn(nc), heard: make(chan struct{})}
 	if box, ok := ctx.Value(dialledKey{}).(*dialled); ok {
 		box.wire = w
 	}

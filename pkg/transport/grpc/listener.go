@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/internal/socket"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/grpc/reflection"
@@ -342,7 +343,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		select {
 		case l.room <- struct{}{}:
-			return &limitedConn{Conn: nc, leave: func() { <-l.room }}, nil
+			return &limitedConn{Conn: socket.Conn(nc), leave: func() { <-l.room }}, nil
 		default:
 			_ = nc.Close()
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/internal/socket"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
@@ -76,15 +77,18 @@ func (t *Transport) connect(ctx context.Context, addr, host string) (net.Conn, e
 // dialTCP opens a TCP connection within the time for it.
 func (t *Transport) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := net.Dialer{Timeout: t.o.DialTimeout}
-	if !hostcheck.Loopback(addr) || d.Timeout <= loopbackDial {
-		return d.DialContext(ctx, network, addr)
+	local := hostcheck.Loopback(addr) && d.Timeout > loopbackDial
+	if local {
+		d.Timeout = loopbackDial
 	}
-	d.Timeout = loopbackDial
 	nc, err := d.DialContext(ctx, network, addr)
-	if late := net.Error(nil); errors.As(err, &late) && late.Timeout() && ctx.Err() == nil {
-		return d.DialContext(ctx, network, addr)
+	if late := net.Error(nil); local && errors.As(err, &late) && late.Timeout() && ctx.Err() == nil {
+		nc, err = d.DialContext(ctx, network, addr)
 	}
-	return nc, err
+	if err != nil {
+		return nil, err
+	}
+	return socket.Conn(nc), nil
 }
 
 // tlsClient gives the configuration for dialling host: HTTP/1.1 alone, since HTTP/2 has no upgrade (RFC 9113 section 8.6).

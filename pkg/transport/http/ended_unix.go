@@ -3,7 +3,6 @@
 package http
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"syscall"
@@ -12,11 +11,8 @@ import (
 // ended reports whether the peer of a connection on which nothing is awaited has closed it, as far as this machine has heard. Bytes that
 // wait there are TLS's farewell, or no answer to anything.
 func ended(nc net.Conn) bool {
-	if secure, ok := nc.(*tls.Conn); ok {
-		nc = secure.NetConn()
-	}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
+	tcp := tcpOf(nc)
+	if tcp == nil {
 		return false
 	}
 	raw, err := tcp.SyscallConn()

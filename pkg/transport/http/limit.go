@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cb02dfca/micro/internal/socket"
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/mucp"
 )
 
@@ -35,7 +36,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if l.take() {
-			return &limitConn{lateConn: lateConn{Conn: nc}, listener: l}, nil
+			return &limitConn{lateConn: lateConn{Conn: socket.Conn(nc)}, listener: l}, nil
 		}
 		nc.Close()
 	}

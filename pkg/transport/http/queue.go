@@ -1,7 +1,6 @@
 package http
 
 import (
-	"crypto/tls"
 	"net"
 
 	"github.com/cb02dfca/micro/pkg/transport/http/internal/link"
@@ -24,10 +23,8 @@ func tcpOf(nc net.Conn) *net.TCPConn {
 		switch c := nc.(type) {
 		case *net.TCPConn:
 			return c
-		case *tls.Conn:
+		case interface{ NetConn() net.Conn }:
 			nc = c.NetConn()
-		case *limitConn:
-			nc = c.Conn
 		default:
 			return nil
 		}

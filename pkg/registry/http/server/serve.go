@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/cb02dfca/micro/internal/hostcheck"
+	"github.com/cb02dfca/micro/internal/socket"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/shortcut"
 	"github.com/cb02dfca/micro/pkg/registry/internal/remote"
 )
@@ -47,7 +48,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) (err error) {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    32 << 10,
 	}
-	l = netutil.LimitListener(remote.Listener(shortcut.Direct(l)), s.o.MaxConns)
+	l = netutil.LimitListener(remote.Listener(socket.Listener(l)), s.o.MaxConns)
 	if renewals := s.renewals(address); renewals != nil {
 		quick := shortcut.Listen(l, shortcut.Options{Answer: renewals, Idle: server.IdleTimeout, Read: server.ReadTimeout, Write: server.WriteTimeout})
 		l, server.ConnState = quick, quick.ConnState

@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/cb02dfca/micro/internal/socket"
 	"github.com/cb02dfca/micro/pkg/registry/http/internal/shortcut"
 )
 
@@ -88,7 +89,7 @@ func newPair(t testing.TB) *pair {
 		p.address[i] = l.Addr().String()
 		server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 		if i == 0 {
-			quick := shortcut.Listen(shortcut.Direct(l), shortcut.Options{Answer: answer, Idle: 5 * time.Second, Read: 5 * time.Second, Write: 5 * time.Second})
+			quick := shortcut.Listen(socket.Listener(l), shortcut.Options{Answer: answer, Idle: 5 * time.Second, Read: 5 * time.Second, Write: 5 * time.Second})
 			l, server.ConnState = quick, func(c net.Conn, state http.ConnState) {
 				quick.ConnState(c, state)
 				switch under, _ := open.Load(c); {

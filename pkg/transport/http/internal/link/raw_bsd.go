@@ -5,13 +5,15 @@ package link
 import (
 	"errors"
 	"syscall"
+
+	"github.com/cb02dfca/micro/internal/socket"
 )
 
 // writeRaw writes what the system takes at once. It is what RawConn.Write calls; true tells it not to wait,
 // false to call again when the system takes more.
 func (w *writer) writeRaw(fd uintptr) bool {
 	for {
-		n, err := writeNow(fd, w.batch[0].data)
+		n, err := socket.Write(fd, w.batch[0].data)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue
@@ -30,7 +32,3 @@ func (w *writer) writeRaw(fd uintptr) bool {
 
 // vector stays empty: chunks are written one by one.
 type vector [][]byte
-
-func readNow(fd uintptr, p []byte) (int, error) { return syscall.Read(int(fd), p) }
-
-func writeNow(fd uintptr, p []byte) (int, error) { return syscall.Write(int(fd), p) }

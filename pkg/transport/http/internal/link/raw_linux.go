@@ -3,7 +3,11 @@ package link
 import (
 	"errors"
 	"syscall"
+
+	"github.com/cb02dfca/micro/internal/socket"
 )
+
+type vector = socket.Vector
 
 // maxVector is how many chunks the system takes at once.
 const maxVector = 1024
@@ -15,7 +19,7 @@ func (w *writer) writeRaw(fd uintptr) bool {
 		var n int
 		var err error
 		if len(w.batch) == 1 {
-			n, err = writeNow(fd, w.batch[0].data)
+			n, err = socket.Write(fd, w.batch[0].data)
 		} else {
 			n, err = w.writeBatch(fd)
 		}
@@ -40,9 +44,9 @@ func (w *writer) writeBatch(fd uintptr) (int, error) {
 	size := 0
 	w.vec = w.vec[:0]
 	for _, c := range w.batch[:min(len(w.batch), maxVector)] {
-		w.vec, size = w.vec.with(c.data), size+len(c.data)
+		w.vec, size = w.vec.With(c.data), size+len(c.data)
 	}
-	n, err := writevNow(fd, w.vec, size)
+	n, err := socket.Writev(fd, w.vec, size)
 	clear(w.vec)
 	return n, err
 }

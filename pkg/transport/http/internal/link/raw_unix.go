@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"github.com/cb02dfca/micro/internal/socket"
 )
 
 // errWouldBlock says that the system would have to wait.
@@ -25,7 +27,7 @@ func rawOf(tcp *net.TCPConn) syscall.RawConn {
 func (in *input) readRaw(fd uintptr) bool {
 	for {
 		buf := in.target()
-		n, err := readNow(fd, buf)
+		n, err := socket.Read(fd, buf)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 			continue

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package shortcut
-
-import "net"
-
-// Direct gives l as it is.
-func Direct(l net.Listener) net.Listener { return l }
