@@ -18,6 +18,7 @@ var contenders = []contender{
 	{"raw-pp", "raw", ""},
 	{"micro", "micro", ""},
 	{"micro-bare", "micro", ""},
+	{"micro-keep", "micro", ""},
 	{"grpc", "grpc", "google.golang.org/grpc"},
 	{"grpc-full", "grpc", "google.golang.org/grpc"},
 	{"drpc", "drpc", "storj.io/drpc"},

@@ -22,7 +22,7 @@ var parts = []part{
 	{name: "calls", peers: "all", cells: []string{
 		"16/1/1", "1k/1/1", "16/64/1", "1k/64/1", "1k/64/8", "64k/64/8", "1k/512/8", "1k/64/1@10000"}},
 	{name: "streams", peers: "micro,grpc,drpc,connect-h1,connect-h2c", cells: []string{"stream:1k/1/1", "stream:1k/16/1"}},
-	{name: "fanout", peers: "micro,nats-micro", cells: []string{"fanout:128/1/1", "fanout:128/1/16"}},
+	{name: "fanout", peers: "micro,micro-keep,nats-micro", cells: []string{"fanout:128/1/1", "fanout:128/1/16"}},
 	{name: "callers", peers: "micro,grpc", once: true, cells: []string{"1k/1/1", "1k/10/1", "1k/100/1", "1k/1000/1", "1k/10000/1"}},
 	{name: "connections", peers: "micro,grpc", once: true, cells: []string{"1k/1000/1", "1k/1000/10", "1k/1000/100", "1k/1000/1000"}},
 	{name: "payload", peers: "micro,grpc", once: true, cells: []string{

@@ -15,7 +15,7 @@ import (
 )
 
 // Batch is how many messages a publisher hands over at once: fewer to many subscribers, so that it does not take seconds.
-func Batch(c cell.Cell) int { return max(1, min(1000, 16_000/c.Conns)) }
+func Batch(c cell.Cell) int { return max(1, min(4000, 64_000/c.Conns)) }
 
 // Payload gives n bytes to send.
 func Payload(n int) []byte {

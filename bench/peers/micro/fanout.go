@@ -18,7 +18,7 @@ const topic = "echo/events"
 
 // subscribe has a service with c.Conns subscriptions; a publisher has a connection to each. The handlers count, and that is
 // all.
-func subscribe(c cell.Cell, delivered *worker.Counter) (worker.Place, error) {
+func subscribe(c cell.Cell, delivered *worker.Counter, opts ...broker.SubscribeOption) (worker.Place, error) {
 	r := memory.New()
 	register := func(svc *micro.Service) error {
 		for i := range c.Conns {
@@ -26,7 +26,7 @@ func subscribe(c cell.Cell, delivered *worker.Counter) (worker.Place, error) {
 			if err := svc.Subscribe(topic, func(context.Context, *broker.Message) error {
 				count.Add(1)
 				return nil
-			}); err != nil {
+			}, opts...); err != nil {
 				return err
 			}
 		}

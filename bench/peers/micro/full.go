@@ -7,20 +7,25 @@ import (
 	"github.com/cb02dfca/micro/bench/echo"
 	"github.com/cb02dfca/micro/bench/internal/cell"
 	"github.com/cb02dfca/micro/bench/internal/worker"
+	"github.com/cb02dfca/micro/pkg/broker"
 	"github.com/cb02dfca/micro/pkg/client"
 	"github.com/cb02dfca/micro/pkg/codec/proto"
 	"github.com/cb02dfca/micro/pkg/metadata"
 )
 
 // full is a call with everything that a call of the framework has.
-type full struct{ tls bool }
+type full struct{ tls, keep bool }
 
 func (p full) Serve(c cell.Cell, delivered *worker.Counter) (worker.Place, error) {
-	if p.tls && c.Kind != cell.Call {
+	if p.tls && c.Kind != cell.Call || p.keep && c.Kind != cell.Fanout {
 		return worker.Place{}, worker.ErrUnfit
 	}
 	if c.Kind == cell.Fanout {
-		return subscribe(c, delivered)
+		var opts []broker.SubscribeOption
+		if !p.keep {
+			opts = append(opts, broker.Reuse())
+		}
+		return subscribe(c, delivered, opts...)
 	}
 	return serving{middleware: true, tls: p.tls, endpoints: c.Endpoints}.serve()
 }

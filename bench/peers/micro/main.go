@@ -3,6 +3,8 @@
 //	micro       a whole call: client.Call with a registry, a selector, the default timeout, four pairs of metadata and a
 //	            middleware on each side, to a service that micro.Service runs; its handler is server.Pooled, that is, it
 //	            agrees that its messages are used again
+//	            and subscribers do with broker.Reuse
+//	micro-keep  publish and subscribe without broker.Reuse: a handler may keep the messages that it is given
 //	micro-bare  the same message over the transport alone, without client.Client, to the same handler
 //	micro-tls   micro over TLS
 //	micro-json  plain HTTP and JSON by net/http's client, as curl comes, to the same service
@@ -32,6 +34,7 @@ func main() {
 	worker.Main(map[string]worker.Peer{
 		"micro":      full{},
 		"micro-tls":  full{tls: true},
+		"micro-keep": full{keep: true},
 		"micro-bare": bare{},
 		"micro-json": plain{},
 
