@@ -49,6 +49,7 @@ var peers = []*peer{
 	{name: "v1.18 mucp", version: "v1.18.0"},
 	{name: "v2.9 mucp", version: "v2.9.1", protocol: "mucp"},
 	{name: "v2.9 gRPC", version: "v2.9.1", protocol: "grpc"},
+	{name: "v4.11 mucp", version: "v4.11.0"},
 	{name: "v5.3 mucp", version: "v5.3.0"},
 	{name: "v5.30 mucp", version: "v5.30.0"},
 }
@@ -431,7 +432,7 @@ func isPublishedTo(contentType string) func(*peer, *ours) error {
 
 // TestMatrix is the table of docs/interop.md: every pairing of this project with go-micro's versions. With INTEROP=write it writes what it saw.
 func TestMatrix(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	topics := map[string]string{}
@@ -501,7 +502,7 @@ func (p *peer) cause(what string, oursCalls bool) string {
 	case oursCalls && what == rowPanic && p.version == "v1.18.0":
 		return "A handler's panic ends the process of v1; our caller has an error at once, since the connection breaks."
 	case oursCalls && what == rowPanic && p.protocol != "grpc":
-		return "A server of v2 (mucp) or v5 whose handler panics sends no answer; our caller's time runs out."
+		return "A server of v2 (mucp), v4 or v5 whose handler panics sends no answer; our caller's time runs out."
 	case oursCalls && p.name == "v2.9 mucp" && ends && strings.Contains(what, "protobuf"):
 		return "v2's server cannot write what has no message in protobuf, so that neither an error nor the end of a stream leaves it (its own clients wait, too); in JSON both do."
 	}

@@ -39,11 +39,12 @@ type program struct{ module, target string }
 var goMicros = map[string]program{
 	"v1.18.0": {"gomicro1", "."},
 	"v2.9.1":  {"gomicro2", "."},
+	"v4.11.0": {"gomicro4", "."},
 	"v5.3.0":  {"gomicro5", "."},
 	"v5.30.0": {"gomicro", "./peer"},
 }
 
-// GoMicroOf starts go-micro of a version, "v1.18.0", "v2.9.1", "v5.3.0" or "v5.30.0", in a process of its own, which ends with the test.
+// GoMicroOf starts go-micro of a version, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0" or "v5.30.0", in a process of its own, which ends with the test.
 // The args are gomicropeer.Main's, which has to be "serve" or "client".
 func GoMicroOf(t testing.TB, version string, args ...string) *Peer {
 	t.Helper()
