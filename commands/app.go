@@ -37,12 +37,16 @@ func tree() *command {
 	return &command{name: "micro", flags: globalFlags(), max: -1, sub: []*command{
 		newList(), newServices(), newDescribe(), newHealth(), newStats(),
 		newCall(), newStream(), newPublish(), newSubscribe(), newRegistry(), newRun(), newGenerate(),
-		newVersion(), newHelp(),
+		newCompletion(), newVersion(), newHelp(),
 	}}
 }
 
 // Main runs the program and gives its exit code. It prints, but never ends the process. ctx should be one of Signals.
 func Main(ctx context.Context, d Deps) int {
+	if len(d.Args) > 0 && d.Args[0] == completeWord {
+		complete(ctx, &d)
+		return int(exitOK)
+	}
 	root := tree()
 	l := takeApart(root, versionFlag(d.Args))
 	s, settingsErr := readSettings(&d, l)

@@ -112,6 +112,7 @@ const environmentTopic = `Environment
   MICRO_TRANSPORT                --transport          http, ws://, or a server's URL: nats://, rabbitmq://
   MICRO_CLIENT_REQUEST_TIMEOUT   --timeout            5s, 300ms, 1m
   MICRO_OUTPUT                   --output             table, wide, json, jsonl, yaml, name
+  MICRO_COMPLETION_TIMEOUT                            how long a completion may take: 1s
   NO_COLOR, CLICOLOR_FORCE       --color              any value turns colour off, or on
   TERM                                                dumb turns colour off
 `
