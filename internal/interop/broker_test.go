@@ -59,7 +59,7 @@ func (p *peer) subscriber(t *testing.T, name, topic, queue string) <-chan string
 // TestQueues: a queue has members of both sides, each message goes to one of them, and to each subscriber that is in no queue. So it is
 // for our publisher and for theirs.
 func TestQueues(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	for _, p := range peers {
@@ -111,7 +111,7 @@ func publishes(t *testing.T, messages int, publish func() error) {
 
 // TestRawMessages: what a broker alone publishes and gets, with a header and a body of any form.
 func TestRawMessages(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	o := serve(t, "ours", nil)

@@ -102,7 +102,7 @@ func eachHTTP(t *testing.T, do func(t *testing.T, client *testserver.Peer)) {
 // TestRollingRestart: go-micro's clients keep what they know of a service for a minute. What leaves says so, and they hear it, so that
 // none of their calls fails while our nodes are replaced one after the other.
 func TestRollingRestart(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	eachHTTP(t, func(t *testing.T, client *testserver.Peer) {
@@ -138,7 +138,7 @@ func TestRollingRestart(t *testing.T) {
 // TestKilled: our service is killed and another takes its address. Connections that go-micro's pool has are dead; each call that takes one
 // fails, since go-micro tries none again that was lost, and then all is well.
 func TestKilled(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	eachHTTP(t, func(t *testing.T, client *testserver.Peer) {

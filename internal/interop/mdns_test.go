@@ -47,7 +47,7 @@ func (p *peer) get(t *testing.T, name string) []service {
 
 // TestNamesWithDots: go-micro writes them as several labels of DNS.
 func TestNamesWithDots(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	o := serve(t, "com.example.ours", nil)
@@ -80,7 +80,7 @@ func longName(i int) string { return fmt.Sprintf("Many.E%x", sha256.Sum256([]byt
 
 // TestManyEndpoints: what does not fit into a packet is left out of the record, and the service is found and called all the same.
 func TestManyEndpoints(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	few, many := serve(t, "few", nil), made(t, "many")
@@ -110,7 +110,7 @@ func TestManyEndpoints(t *testing.T) {
 
 // TestGoodbyes: who leaves is known to have left at once, on both sides.
 func TestGoodbyes(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	o := serve(t, "ours", nil)
@@ -166,7 +166,7 @@ func wants(t *testing.T, p *peer, action, id string) {
 
 // TestChangedRecord: go-micro asks for what is there each time its cache is over, and gets what a record of ours has become.
 func TestChangedRecord(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	o := serve(t, "ours", nil)
@@ -187,7 +187,7 @@ func TestChangedRecord(t *testing.T) {
 // TestTheirsKilled: go-micro's own registries keep a node that was killed for as long as they run. Our callers go to the node that is left,
 // and who only asks for the service is told no more of the other. Who watches it is told for two minutes more, as its record has it.
 func TestTheirsKilled(t *testing.T) {
-	if !alone(t, "v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0") {
+	if !alone(t, "v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0") {
 		return
 	}
 	for _, p := range peers {

@@ -36,7 +36,7 @@ type answered struct {
 // with, and their errors are read.
 func TestGoMicroVersions(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"v1.18.0", "v2.9.1", "v5.3.0", "v5.30.0"} {
+	for _, version := range []string{"v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			args := []string{"serve", "-registry", "memory", "-address", "127.0.0.1:0", "-broker-address", "127.0.0.1:0"}

@@ -14,6 +14,7 @@ import (
 var goMicroVersions = map[string][]string{
 	"v1.18.0": nil,
 	"v2.9.1":  {"-protocol", "mucp"},
+	"v4.11.0": nil,
 	"v5.3.0":  nil,
 	"v5.30.0": nil,
 }

@@ -198,8 +198,11 @@ func (c *plainConn) request(ctx context.Context, m *transport.Message) (*http.Re
 func (c *plainConn) writeHeader(h http.Header, m *transport.Message, timeout time.Duration) {
 	writeHeader(h, m.Header)
 	endpoint := m.Header.Get(transport.HeaderEndpoint)
-	id := m.Header.Get(transport.HeaderID)
-	if id == "" {
+	id := ""
+	if m.Header.Get(transport.HeaderTopic) != "" {
+		id = m.Header.Get(transport.HeaderID) // a message's own, which subscribers may know it by
+	}
+	if id == "" { // one given by a caller may be another call's, too, and go-micro loses calls whose numbers are the same
 		id = strconv.FormatUint(c.ids.Add(1)-1, 10)
 	}
 	contentType := mediaTypeOf(m.Header.Get(transport.HeaderContentType))
