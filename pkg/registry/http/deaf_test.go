@@ -48,7 +48,8 @@ func TestWatchersThatDoNotRead(t *testing.T) {
 					t.Errorf("%d bytes are being sent, of a set of %d", got, nodes*size)
 				}
 			}
-			if more := heap() - before; more > 4*nodes*size {
+			// Up to three sets are being sent, the latest one is kept, and a line has more than its metadata.
+			if more := heap() - before; more > 5*nodes*size {
 				t.Errorf("%d watchers that read nothing take %d MiB, of a set of %d", watchers, more>>20, nodes*size>>20)
 			}
 		})
@@ -57,6 +58,7 @@ func TestWatchersThatDoNotRead(t *testing.T) {
 
 func heap() int {
 	runtime.GC()
+	runtime.GC() // what a pool has is let go of by the second
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)

@@ -5,6 +5,10 @@ package grpc_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +20,19 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/grpc"
 )
+
+// stopped reports whether all threads of a process are stopped, which takes as long as one of them does not get a processor. It holds where
+// the system has no /proc.
+func stopped(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if _, state, _ := strings.Cut(string(text), ") "); err == nil && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
+}
 
 // TestStoppedServer: a server that is stopped costs one call its deadline. The next ones are not sent to it, and so go elsewhere; until it
 // is heard of again.
@@ -29,6 +46,9 @@ func TestStoppedServer(t *testing.T) {
 	}
 	must(t, call(5*time.Second))
 	must(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	for until := time.Now().Add(10 * time.Second); !stopped(s.cmd.Process.Pid) && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+	}
 	if err := call(200 * time.Millisecond); !errors.Is(err, context.DeadlineExceeded) || transport.NotSent(err) {
 		t.Errorf("a call to a stopped server: %v", err)
 	}
