@@ -219,7 +219,7 @@ func (in *invocation) describeVersion(ctx context.Context, nodes []registry.Node
 // tellSilent says why a node does not tell what it serves. That a stranger has no such endpoint is no news where its record tells.
 func (in *invocation) tellSilent(n registry.Node, c check) {
 	tell := in.warn
-	if c.status == unknown && len(n.Endpoints) > 0 {
+	if c.status == alive && len(n.Endpoints) > 0 {
 		tell = in.verbosely
 	}
 	tell("warning: node %s %s does not tell what it serves: %s", n.ID, n.Address, c.why())
@@ -227,7 +227,7 @@ func (in *invocation) tellSilent(n registry.Node, c check) {
 
 // why tells what is known of a node that did not answer as it should.
 func (c check) why() string {
-	if c.status == unknown {
+	if c.status == alive {
 		return "it has no Debug.Info"
 	}
 	return c.detail

@@ -13,7 +13,8 @@ import (
 func newHealth() *command {
 	return &command{
 		name: "health", group: "Discover", args: "[SERVICE]", short: "ask every node of a service how it is", max: 1,
-		long: "Without SERVICE the nodes of all services are asked. The exit code is 8 if one of them is not ok.",
+		long: "Without SERVICE the nodes of all services are asked. The exit code is 8 if one of them is neither ok nor alive, as is one that answers and " +
+			"has no Debug.Health.",
 		examples: []string{
 			"micro health greeter",
 			"micro health greeter --wait 30s  # until all are ok",

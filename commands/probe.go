@@ -53,7 +53,7 @@ func each(nodes []registry.Node, f func(i int, n registry.Node)) {
 
 // check is what became of the question how a node is.
 type check struct {
-	status string // of server.Health; "unreachable", "timeout", "unknown" or "error"
+	status string // of server.Health; "alive", "unreachable", "timeout", "unknown" or "error"
 	detail string
 	rtt    time.Duration
 	err    error
@@ -63,11 +63,13 @@ type check struct {
 const (
 	unreachable = "unreachable"
 	timedOut    = "timeout"
-	unknown     = "unknown" // it answers, and has no Debug.Health
+	alive       = "alive"   // it answers, and has no Debug.Health
+	unknown     = "unknown" // its Debug.Health does not say
 	broken      = "error"
 )
 
-func (c check) healthy() bool { return c.status == server.HealthOK }
+// healthy reports whether nothing speaks against the node. One that answers, and cannot say how it is, runs all the same.
+func (c check) healthy() bool { return c.status == server.HealthOK || c.status == alive }
 
 func (c check) ms() *float64 {
 	if c.err != nil {
@@ -79,7 +81,7 @@ func (c check) ms() *float64 {
 
 func (c check) statusCell() cell {
 	switch c.status {
-	case server.HealthOK:
+	case server.HealthOK, alive:
 		return text(c.status).as(good)
 	case server.HealthStarting, server.HealthStopping, unknown:
 		return text(c.status).as(warn)
@@ -117,7 +119,7 @@ func newCheck(h server.Health, took time.Duration, err error) check {
 	case err == nil:
 		return check{status: or(h.Status, unknown), detail: h.Detail, rtt: took}
 	case errors.As(err, &st) && lacking(st):
-		return check{status: unknown, detail: "no Debug.Health", rtt: took}
+		return check{status: alive, detail: "it answers, and has no Debug.Health", rtt: took}
 	case codeOf(err) == exitTimeout:
 		return check{status: timedOut, detail: dialReason(err), err: err}
 	case errors.As(err, &st):

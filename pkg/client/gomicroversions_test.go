@@ -39,7 +39,7 @@ func TestGoMicroVersions(t *testing.T) {
 	for _, version := range []string{"v1.18.0", "v2.9.1", "v4.11.0", "v5.3.0", "v5.30.0"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			args := []string{"serve", "-registry", "memory", "-address", "127.0.0.1:0", "-broker-address", "127.0.0.1:0"}
+			args := []string{"serve", "-pace", "100ms", "-registry", "memory", "-address", "127.0.0.1:0", "-broker-address", "127.0.0.1:0"}
 			if version == "v2.9.1" {
 				args = append(args, "-protocol", "mucp")
 			}
@@ -165,8 +165,11 @@ func streamVersion(t *testing.T, c *client.Client) {
 			}
 		}
 		if test.end == nil {
-			if err := st.CloseSend(); !errors.Is(err, errors.ErrUnsupported) {
+			if err := st.CloseSend(); err != nil {
 				t.Errorf("CloseSend: %v", err)
+			}
+			if err := st.Recv(new(answered)); !errors.Is(err, io.EOF) {
+				t.Errorf("%s, whose handler was told of the end: %v", test.endpoint, err)
 			}
 		} else if err := st.Recv(new(answered)); !errors.Is(err, test.end) {
 			t.Errorf("%s ended with %v, want %v", test.endpoint, err, test.end)

@@ -4,6 +4,8 @@ import (
 	"context"
 	stdjson "encoding/json"
 	"errors"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -69,7 +71,19 @@ func rpcServer(t *testing.T, opts ...server.Option) (*server.Server, chan string
 			<-ctx.Done()
 			return ctx.Err()
 		}),
-		server.HandleBidi(s, "Say.Chat", func(context.Context, *server.Stream[Hello, Greeting]) error { return nil }),
+		server.HandleBidi(s, "Say.Chat", func(_ context.Context, st *server.Stream[Hello, Greeting]) error {
+			for {
+				h, err := st.Recv()
+				if errors.Is(err, io.EOF) {
+					return nil
+				} else if err != nil {
+					return err
+				}
+				if err := st.Send(&Greeting{Msg: "Hello " + h.Name}); err != nil {
+					return err
+				}
+			}
+		}),
 		server.Subscribe(s, "events", func(_ context.Context, h *Hello) error {
 			if h.Name != "event" {
 				return status.New(400, "no event: %+v", h)
@@ -128,6 +142,7 @@ func TestEnvelope(t *testing.T) {
 		"no JSON":                 {rpc("", `{"jsonrpc"`), `"code":-32700`, ""},
 		"nothing":                 {rpc("", ``), `"code":-32700`, ""},
 		"a notification":          {rpc("", two("Say.Hello", `{"name":"x"}`, "")), ``, "Say.Hello application/json "},
+		"broken JSON":             {call("", `{"jsonrpc":"2.0","method":"Say.Hello`), `"code":-32700`, ""},
 		"JSON that says its form": {call("", two("Say.Hello", `{"name":"x"}`, "1")), `{"jsonrpc":"2.0","result":{"msg":"Hello x"},"id":1}`, "Say.Hello application/json "},
 		"1.0 as plain JSON":       {call("", `{"method":"Say.Hello","params":[{"name":"x"}],"id":1}`), `{"id":1,"result":{"msg":"Hello x"},"error":null}`, "Say.Hello application/json "},
 		"debug":                   {rpc("", two("Debug.Health", "", "1")), `"result":{"status":"ok"}`, ""},
@@ -241,7 +256,64 @@ func TestEnvelopeInTime(t *testing.T) {
 	})
 }
 
-// TestEnvelopeStream: a stream has no envelope.
+// TestEnvelopeGoMicro: a stream of a go-micro client's has each message in an envelope, also the last.
+func TestEnvelopeGoMicro(t *testing.T) {
+	const answered = `{"id":"0","result":{"msg":"Hello x"},"error":null}`
+	hello := `{"method":"Say.Chat","params":[{"name":"x"}],"id":"7"}`
+	for name, test := range map[string]struct {
+		sent, want []string
+		code       status.Code // of the end
+	}{
+		"messages":         {[]string{hello, hello}, []string{answered, answered}, 0},
+		"none":             {nil, nil, 0},
+		"no envelope":      {[]string{hello, `{"name":"x"}`}, []string{answered}, status.InvalidArgument},
+		"no JSON":          {[]string{`{"method"`}, nil, status.InvalidArgument},
+		"another endpoint": {[]string{`{"method":"Say.Hello","params":[{"name":"x"}],"id":"7"}`}, nil, status.InvalidArgument},
+		"a batch":          {[]string{`[` + two("Say.Chat", "", "1") + `,` + two("Say.Chat", "", "2") + `]`}, nil, status.InvalidArgument},
+		"another value":    {[]string{`{"method":"Say.Chat","params":[{"nme":"x"}],"id":"7"}`}, nil, status.InvalidArgument},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := rpcServer(t)
+			c := start(t, s)
+			open := rpc("Say.Chat", "", transport.HeaderID, "7")
+			open.Kind = transport.Open
+			messages := []*transport.Message{open}
+			for _, body := range test.sent {
+				messages = append(messages, &transport.Message{Kind: transport.Data, ID: open.ID, Body: []byte(body)})
+			}
+			for _, m := range append(messages, &transport.Message{Kind: transport.End, ID: open.ID}) {
+				if err := c.Send(t.Context(), m); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []string
+			for {
+				var rsp transport.Message
+				if err := c.Recv(t.Context(), &rsp); err != nil {
+					t.Fatal(err)
+				}
+				if ct := rsp.Header.Get(transport.HeaderContentType); rsp.Kind != transport.Opened && ct != jsonrpc.ContentType {
+					t.Errorf("%s in %q", rsp.Kind, ct)
+				}
+				if rsp.Kind == transport.Data {
+					got = append(got, string(rsp.Body))
+				}
+				if rsp.Kind != transport.End {
+					continue
+				}
+				if e := errorOf(&rsp); (e == nil) != (test.code == 0) || e != nil && e.Code != test.code {
+					t.Errorf("ended with %v, want %v", e, test.code)
+				}
+				if string(rsp.Body) != `{"id":"0","result":null,"error":null}` || !slices.Equal(got, test.want) {
+					t.Errorf("%q, ended with %s", got, rsp.Body)
+				}
+				return
+			}
+		})
+	}
+}
+
+// TestEnvelopeStream: a stream of others has no envelope.
 func TestEnvelopeStream(t *testing.T) {
 	s, _ := rpcServer(t)
 	c := start(t, s)

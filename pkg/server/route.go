@@ -139,9 +139,6 @@ func (r *serving) streamRoute(header metadata.MD) *route {
 	if ep := rt.endpoint; ep != nil && ep.Kind == Unary {
 		rt.breaks(status.New(status.Unimplemented, "%s is no stream: call it", ep.Name))
 	}
-	if rt.envelope != nil {
-		rt.breaks(status.New(status.UnsupportedMedia, "%s is for calls: a stream's messages are %s", rt.contentType, rt.envelope.Values().ContentType()))
-	}
 	rt.gate = &r.streams
 	return rt
 }

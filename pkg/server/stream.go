@@ -36,6 +36,8 @@ type stream struct {
 	out   transport.Message // what is being sent; of the one who sends
 	body  []byte            // storage for the next encoded message, likewise
 	watch sendWatch
+
+	wrapped *wrapped // the envelope of its messages; nil where they have none
 }
 
 // open runs a stream's handler on a goroutine of its own.
@@ -44,6 +46,10 @@ func (c *conversation) open(m *transport.Message) {
 	s.out = transport.Message{Kind: transport.Data, ID: s.id}
 	s.watch.late = s.cancel
 	rt := c.streamRoute(m.Header)
+	var err error
+	if s.wrapped, err = rt.wrap(m); err != nil {
+		rt.breaks(err)
+	}
 	c.stream = s
 	c.busy.Add(1)
 	c.work.Go(func() {
@@ -56,8 +62,12 @@ func (c *conversation) open(m *transport.Message) {
 		s.watch.stop()
 		c.finish(s.id, s.ctx)
 		s.returned.Store(true) // before End: whoever reads that may open the next stream at once
+		end := &transport.Message{Kind: transport.End, ID: s.id, Header: header}
+		if s.wrapped != nil { // go-micro's clients read no header where the message is not in the envelope, too
+			end.Header, end.Body = append(end.Header, rt.reply...), s.wrapped.message(nil)
+		}
 		// Where this fails the connection has, and its reader tells of that.
-		_ = c.conn.Send(c.ctx, &transport.Message{Kind: transport.End, ID: s.id, Header: header})
+		_ = c.conn.Send(c.ctx, end)
 	})
 }
 
@@ -134,6 +144,9 @@ func (s *stream) recv() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.wrapped != nil {
+		return s.wrapped.value(m.Body)
+	}
 	return m.Body, nil
 }
 
@@ -167,6 +180,8 @@ func (s *stream) transmit(c *Call, contentType string, body []byte) error {
 			return err
 		}
 		s.out.Header = header
+	} else if s.wrapped != nil {
+		s.out.Body, s.out.Give = s.wrapped.message(body), false
 	}
 	s.watch.begin()
 	err := s.conn.Send(s.ctx, &s.out)

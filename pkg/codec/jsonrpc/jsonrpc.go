@@ -23,6 +23,7 @@
 package jsonrpc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,10 +82,13 @@ func (c *Codec) Append(dst []byte, v any) ([]byte, error) { return c.values.Appe
 func (c *Codec) Unmarshal(data []byte, v any) error { return c.values.Unmarshal(data, v) }
 
 // Recognizes reports whether data is a request, or a batch with one, that came as application/json. One of version 2.0 says so. One of
-// version 1.0, which go-micro's servers take so, has its three members and no other.
+// version 1.0, which go-micro's servers take so, has its three members and no other. What is no JSON, and has "jsonrpc" in it, was meant to be one.
 func (*Codec) Recognizes(contentType string, data []byte) bool {
-	if contentType != plainJSON || !json.Valid(data) {
+	if contentType != plainJSON {
 		return false
+	}
+	if !json.Valid(data) {
+		return bytes.Contains(data, []byte(`"jsonrpc"`))
 	}
 	if data[skipSpace(data, 0)] != '[' {
 		return saysVersion2(data) || looksVersion1(data)

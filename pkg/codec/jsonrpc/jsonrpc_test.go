@@ -62,7 +62,7 @@ func FuzzMessages(f *testing.F) {
 
 // FuzzRecognizes: what is recognized as a request is answered as one, unless it is a notification.
 func FuzzRecognizes(f *testing.F) {
-	for _, data := range []string{`{"method":"a","params":[],"id":1}`, `{"jsonrpc":"2.0","method":"a"}`, `[1,{"jsonrpc":"2.0"}]`, `{"a":{}}`, `"x"`, ` [ ] `} {
+	for _, data := range []string{`{"method":"a","params":[],"id":1}`, `{"jsonrpc":"2.0","method":"a"}`, `[1,{"jsonrpc":"2.0"}]`, `{"jsonrpc":`, `{"a":{}}`, `"x"`, ` [ ] `} {
 		f.Add([]byte(data))
 	}
 	c := jsonrpc.New(json.New())
@@ -70,7 +70,7 @@ func FuzzRecognizes(f *testing.F) {
 		if !c.Recognizes("application/json", data) {
 			return
 		}
-		if answer := c.Answer(nil, data, service()); len(answer) > 0 && !stdjson.Valid(answer) || strings.Contains(string(answer), "-32700") {
+		if answer := c.Answer(nil, data, service()); len(answer) > 0 && !stdjson.Valid(answer) || stdjson.Valid(data) && strings.Contains(string(answer), "-32700") {
 			t.Errorf("%q is recognized, and answered with %q", data, answer)
 		}
 	})
@@ -314,7 +314,9 @@ func TestRecognizes(t *testing.T) {
 		`[]`:                                           false,
 		`"jsonrpc"`:                                    false,
 		``:                                             false,
-		`{"jsonrpc":"2.0"`:                             false,
+		`{"jsonrpc":"2.0"`:                             true, // to be told what is wrong with it
+		`[{"jsonrpc":"2.0"},{]`:                        true,
+		`{"method":"a","params":[`:                     false,
 	} {
 		if got := c.Recognizes("application/json", []byte(data)); got != want {
 			t.Errorf("%s: %v", data, got)

@@ -330,9 +330,12 @@ func (hd *head) endpoint(r *http.Request) (string, *status.Error) {
 	case path == "/":
 		return header, nil
 	case len(path) < 2 || path[0] != '/' || !validEndpoint(path[1:]):
+		if header != "" { // go-micro does not look at the path, but somebody on the way may have let the call through by it
+			return "", status.New(status.NotFound, "path %.100q is not that of endpoint %s: want / or /%s", path, header, header)
+		}
 		return "", status.New(status.NotFound, "path %.100q names no endpoint: want one such as /Say.Hello", path)
 	case header != "" && header != path[1:]:
-		return "", status.New(status.InvalidArgument, "the path names endpoint %.100q and the header %.100q", path[1:], header)
+		return "", status.New(status.InvalidArgument, "the path names endpoint %.100q and the header %.100q: want / or /%s", path[1:], header, header)
 	}
 	return path[1:], nil
 }

@@ -232,10 +232,13 @@ func (s *mucpStream) answer(ctx context.Context, m *transport.Message) error {
 		text = string(public(status.Parse(string(failed))).AppendJSON(nil))
 	}
 	err := s.write(ctx, func(dst []byte) []byte {
-		dst = append(mucp.AppendLength(dst, 0), s.lines...)
+		dst = append(mucp.AppendLength(dst, len(m.Body)), s.lines...)
+		if contentType, _ := m.Header.Bytes(transport.HeaderContentType); len(m.Body) > 0 && len(contentType) > 0 {
+			dst = mucp.AppendLine(dst, "Content-Type", string(contentType))
+		}
 		dst = mucp.AppendLine(dst, headerError, text)
 		dst = mucp.AppendLine(dst, headerOldError, text)
-		return append(dst, "\r\n"...)
+		return append(append(dst, "\r\n"...), m.Body...)
 	})
 	if s.ends() {
 		close(s.answered)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -18,17 +19,21 @@ import (
 // plainStream is a stream to a peer in plain HTTP, as go-micro has them. It owns a TCP connection on which each message is a
 // whole HTTP request or response, in no relation to each other. The first request opens the stream: the server takes the
 // endpoint from it, and drops its body. Micro-Error ends the stream: from the server with the handler's error, or "EOS". From
-// the client "EOS" ends it both ways, so that it is sent last, and there is no way to end what is sent alone.
+// the client "EOS" has the handler see the end of what is sent, and it may still answer; but go-micro's servers tell nothing of
+// the end of a handler that has seen it and did not fail. It is asked for then: see awaitEnd.
 type plainStream struct {
 	c     *plainConn
 	nc    net.Conn
 	id    uint32
 	lines []byte // of each request's head, but for what tells its body and an error
+	empty []byte // the body of a message that has none, where the content type wants one
 
 	turn     chan struct{} // held while a message is written
 	out      []byte        // storage of whoever holds it
-	finished atomic.Bool   // our End: "EOS" is to be sent when the stream is closed
+	finished atomic.Bool   // our End was sent, as "EOS"
 	over     atomic.Bool   // the server has ended the stream
+	said     chan struct{} // a hint: the server has sent something
+	missed   int           // answers that say that it is no more; of the reader
 }
 
 // arrival is a message that the reader of a stream has for Recv.
@@ -38,9 +43,8 @@ type arrival struct {
 	taken chan struct{} // it was taken, and m is other storage
 }
 
-// Send opens a stream by Open, which connects, and sends its messages. End is remembered, and gives an error that wraps
-// [errors.ErrUnsupported]: the server learns of it when the stream is closed, or cancelled. Where ctx ends while a message is
-// written the stream is broken.
+// Send opens a stream by Open, which connects, and sends its messages. Where ctx ends while a message is written the stream is
+// broken.
 func (c *plainConn) Send(ctx context.Context, m *transport.Message) error {
 	if err := transport.Check(m, c.t.o.MaxMessage); err != nil {
 		return err
@@ -62,11 +66,12 @@ func (c *plainConn) Send(ctx context.Context, m *transport.Message) error {
 	}
 	switch m.Kind {
 	case transport.End:
-		s.finished.Store(true)
-		return fmt.Errorf("%w: %s speaks plain HTTP, whose streams end both ways at once: it learns of the end when the stream is closed: %w",
-			transport.ErrNotSent, c.addr, errors.ErrUnsupported)
+		return s.finish(ctx)
 	case transport.Cancel:
-		return s.write(ctx, s.farewell(), nil)
+		if s.finished.Load() {
+			return nil // the closing of the connection tells the rest
+		}
+		return s.write(ctx, asText(&status.Error{ID: "micro.client", Code: status.Canceled, Detail: "the caller has left the stream"}), nil)
 	}
 	return s.write(ctx, "", m.Body)
 }
@@ -88,14 +93,18 @@ func (c *plainConn) open(ctx context.Context, m *transport.Message) error {
 	if err != nil {
 		return fmt.Errorf("%w: dial %s: %w", transport.ErrNotSent, c.addr, err)
 	}
-	s := &plainStream{c: c, nc: nc, id: m.ID, lines: c.streamLines(m), turn: make(chan struct{}, 1)}
+	s := &plainStream{c: c, nc: nc, id: m.ID, lines: c.streamLines(m), turn: make(chan struct{}, 1), said: make(chan struct{}, 1)}
 	if err := c.adopt(s); err != nil {
 		nc.Close()
 		return err
 	}
 	var body []byte
-	if mediaTypeOf(m.Header.Get(transport.HeaderContentType)) == "application/json" {
+	switch contentType := mediaTypeOf(m.Header.Get(transport.HeaderContentType)); {
+	case contentType == "application/json":
 		body = []byte("{}") // there are servers that decode it
+	case strings.HasSuffix(contentType, "-rpc"): // all messages are read, also those that say something by their head
+		body = bytes.Clone(m.Body)
+		s.empty = body
 	}
 	return s.write(ctx, "", body)
 }
@@ -149,16 +158,13 @@ func (c *plainConn) fail(err error) {
 	c.cancel(err)
 }
 
-// farewell is the Micro-Error with which the client leaves: that of an ordinary end where it has said that nothing more comes.
-func (s *plainStream) farewell() string {
-	if s.finished.Load() {
-		return mucp.EOS
-	}
-	return asText(&status.Error{ID: "micro.client", Code: status.Canceled, Detail: "the caller has left the stream"})
-}
-
 // write sends a request: with body, or with failed as its Micro-Error.
 func (s *plainStream) write(ctx context.Context, failed string, body []byte) error {
+	return s.writeWith(ctx, s.lines, failed, body)
+}
+
+// writeWith is write with other lines for its head.
+func (s *plainStream) writeWith(ctx context.Context, lines []byte, failed string, body []byte) error {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -168,10 +174,12 @@ func (s *plainStream) write(ctx context.Context, failed string, body []byte) err
 		return fmt.Errorf("%w: to %s: %w", transport.ErrNotSent, s.c.addr, context.Cause(s.c.ctx))
 	}
 	out := s.out[:0]
-	if failed != "" {
-		out = mucp.AppendEnd(out, s.c.addr, "/", mucp.AppendLine(bytes.Clone(s.lines), headerError, failed))
+	if failed != "" && len(s.empty) > 0 { // without it the server takes the message for the end of the connection
+		out = mucp.AppendRequest(out, s.c.addr, "/", mucp.AppendLine(bytes.Clone(lines), headerError, failed), s.empty)
+	} else if failed != "" {
+		out = mucp.AppendEnd(out, s.c.addr, "/", mucp.AppendLine(bytes.Clone(lines), headerError, failed))
 	} else {
-		out = mucp.AppendRequest(out, s.c.addr, "/", s.lines, body)
+		out = mucp.AppendRequest(out, s.c.addr, "/", lines, body)
 	}
 	if s.out = out; cap(out) > keepStorage {
 		s.out = nil
@@ -214,6 +222,7 @@ func (s *plainStream) receive() {
 	a.m.Kind = transport.Opened
 	for {
 		a.m.ID = s.id
+		s.hear()
 		if a.m.Kind == transport.End {
 			s.over.Store(true)
 			s.nc.Close()
@@ -244,6 +253,13 @@ func (s *plainStream) read(in *mucp.Reader, m *transport.Message) (whole bool, e
 		m.Body, err = in.Body(m.Body)
 	}
 	switch {
+	case err == nil && s.isGone(answer):
+		if s.missed++; s.missed < 2 { // what the stream sent last may be on its way behind this
+			s.hear()
+			return s.read(in, m)
+		}
+		m.Kind, m.Body = transport.End, m.Body[:0]
+		return true, nil
 	case errors.Is(err, mucp.ErrBodyTooLarge):
 		m.Body = m.Body[:0]
 		return in.Skip(), fmt.Errorf("%w: %w", transport.ErrTooLarge, err)

@@ -235,8 +235,8 @@ func TestPlainStreamLeft(t *testing.T) {
 				t.Fatalf("Recv from a silent server: %v", err)
 			}
 			if test.finished {
-				if err := c.Send(t.Context(), &transport.Message{Kind: transport.End, ID: 7}); !errors.Is(err, errors.ErrUnsupported) || !transport.NotSent(err) {
-					t.Errorf("End: %v, want that there is no such thing", err)
+				if err := c.Send(t.Context(), &transport.Message{Kind: transport.End, ID: 7}); err != nil {
+					t.Errorf("End: %v", err)
 				}
 			}
 			if err := c.Send(t.Context(), &transport.Message{Kind: transport.Cancel, ID: 7}); err != nil {
@@ -249,6 +249,41 @@ func TestPlainStreamLeft(t *testing.T) {
 				t.Errorf("the server got %q %q", h.header, h.body)
 			}
 		})
+	}
+}
+
+// TestPlainStreamAskedFor: go-micro's servers do not tell how a handler ends that has seen the end of what was sent. They are asked, and what
+// the stream still says counts.
+func TestPlainStreamAskedFor(t *testing.T) {
+	t.Parallel()
+	c := dialStream(t, http.Options{}, goMicroServer(t, func(g goMicro) {
+		_, _ = g.hear()
+		if h, err := g.hear(); err != nil || h.header.Get("Micro-Error") != "EOS" {
+			t.Errorf("after the end came %v, %v", h.header, err)
+		}
+		g.say("", `{"n":1}`)
+		_, _ = g.hear() // while the handler still runs
+		g.say("", `{"n":2}`)
+		for n := range 2 {
+			h, err := g.hear()
+			if err != nil || h.header.Get("Micro-Stream") == "" || h.header.Get("Micro-Error") == "" || h.header.Get("Micro-Endpoint") == "Say.Chat" {
+				t.Errorf("asked %v, %v", h.header, err)
+			}
+			g.say("Micro-Error: rpc: can't find service "+strings.TrimSuffix(h.header.Get("Micro-Endpoint"), ".Ended")+"\r\n", "")
+			if n == 0 {
+				g.say("", `{"n":3}`)
+			}
+		}
+		_, _ = io.Copy(io.Discard, g)
+	}))
+	if err := c.Send(t.Context(), &transport.Message{Kind: transport.End, ID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`{"n":1}`, `{"n":2}`, `{"n":3}`, ""} {
+		var m transport.Message
+		if err := c.Recv(t.Context(), &m); err != nil || string(m.Body) != want || (m.Kind == transport.End) != (want == "") || m.Header.Get(transport.HeaderError) != "" {
+			t.Fatalf("%s %q %v, %v, want %q", m.Kind, m.Body, m.Header, err, want)
+		}
 	}
 }
 
