@@ -26,9 +26,10 @@ type nodeAnswer struct {
 
 // nodeDetail is the JSON form of what a node failed with.
 type nodeDetail struct {
-	Kind   string `json:"kind"`
-	Code   int    `json:"code,omitempty"` // of the status error
-	Detail string `json:"detail"`
+	Kind    string        `json:"kind"`
+	Code    int           `json:"code,omitempty"` // of the status error
+	Detail  string        `json:"detail"`
+	Details []errorDetail `json:"details,omitempty"`
 }
 
 // findNodes asks the registry once for the nodes of --all.
@@ -100,6 +101,7 @@ func (c *caller) callNode(ctx context.Context, n registry.Node, body []byte) nod
 	a.cell = a.Error.Detail
 	if errors.As(err, &st) {
 		a.Error.Code, a.Error.Detail = int(st.Code), st.Detail
+		a.Error.Details = c.in.errorDetails(st)
 		a.cell = strconv.Itoa(int(st.Code)) + " " + st.Code.String() + ": " + st.Detail
 	}
 	return a

@@ -70,12 +70,13 @@ func (c exitCode) kind() string {
 // failure is an error as the user is told it: what failed in one line, then what adds to it, then at most two actions.
 // Its methods change it and give it back, for use in a return statement.
 type failure struct {
-	code  exitCode
-	what  string
-	lines []string    // a line each, below the first
-	hints [][2]string // a label and a command
-	cause error
-	quiet bool // everything was said already: only the exit code is left to give
+	code    exitCode
+	what    string
+	lines   []string      // a line each, below the first
+	details []errorDetail // of a service's error; lines before the others
+	hints   [][2]string   // a label and a command
+	cause   error
+	quiet   bool // everything was said already: only the exit code is left to give
 }
 
 func (f *failure) Error() string { return f.what }
@@ -196,6 +197,9 @@ const hintColumn = 33
 func (f *failure) print(w io.Writer, c palette) {
 	var b strings.Builder
 	b.WriteString(c.bad("error:") + " " + indent(terminal.Safe(f.what)) + "\n")
+	for _, d := range f.details {
+		b.WriteString("  " + indent(terminal.Safe(d.text)) + "\n")
+	}
 	for _, l := range f.lines {
 		b.WriteString("  " + indent(terminal.Safe(l)) + "\n")
 	}
@@ -226,19 +230,20 @@ type errorJSON struct {
 }
 
 type errorBody struct {
-	Kind   string   `json:"kind"`
-	Exit   exitCode `json:"exit"`
-	ID     string   `json:"id,omitempty"`     // of the status error
-	Code   int      `json:"code,omitempty"`   // of the status error
-	Status string   `json:"status,omitempty"` // of the status error
-	Detail string   `json:"detail"`
-	Lines  []string `json:"lines,omitempty"`
-	Hint   []string `json:"hint,omitempty"`
+	Kind    string        `json:"kind"`
+	Exit    exitCode      `json:"exit"`
+	ID      string        `json:"id,omitempty"`     // of the status error
+	Code    int           `json:"code,omitempty"`   // of the status error
+	Status  string        `json:"status,omitempty"` // of the status error
+	Detail  string        `json:"detail"`
+	Details []errorDetail `json:"details,omitempty"` // of the status error
+	Lines   []string      `json:"lines,omitempty"`
+	Hint    []string      `json:"hint,omitempty"`
 }
 
 // printJSON writes the failure as one line of JSON.
 func (f *failure) printJSON(w io.Writer) {
-	body := errorBody{Kind: f.code.kind(), Exit: f.code, Detail: f.what, Lines: f.lines}
+	body := errorBody{Kind: f.code.kind(), Exit: f.code, Detail: f.what, Details: f.details, Lines: f.lines}
 	var st *status.Error
 	if errors.As(f.cause, &st) {
 		body.ID, body.Code, body.Status = st.ID, int(st.Code), st.Code.String()

@@ -96,7 +96,7 @@ func (in *invocation) explain(ctx context.Context, err error) error {
 	case remote && st.Refused, transport.NotSent(ce.Err):
 		return nobodyAnswered(ce).because(err)
 	case remote:
-		return remoteFailure(ce, st).because(err)
+		return in.remoteFailure(ce, st).because(err)
 	case errIs(ce.Err, context.DeadlineExceeded, syscall.ETIMEDOUT) || st != nil && st.Code == status.DeadlineExceeded:
 		return timeoutFailure(ctx, ce, in.timeout).because(err)
 	case errors.Is(ce.Err, transport.ErrTooLarge):
@@ -223,11 +223,12 @@ func attemptReason(err error) string {
 }
 
 // remoteFailure is what a handler answered.
-func remoteFailure(ce *client.Error, st *status.Error) *failure {
+func (in *invocation) remoteFailure(ce *client.Error, st *status.Error) *failure {
 	f := fail(codeOfStatus(st), "%s: %d %s", what(ce), int(st.Code), st.Code)
 	if st.Detail != "" {
 		f.what += ": " + st.Detail
 	}
+	f.details = in.errorDetails(st)
 	return withNode(f, ce)
 }
 

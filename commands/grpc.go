@@ -161,7 +161,7 @@ func (in *invocation) targetFailed(ctx context.Context, target string, ce *clien
 	case transport.NotSent(ce.Err) || remote && st.Refused:
 		return fail(exitUnavailable, "%s is not answering: %s", target, strings.TrimPrefix(attemptReason(ce.Err), "transport: "))
 	case remote:
-		return remoteFailure(ce, st)
+		return in.remoteFailure(ce, st)
 	}
 	return fail(codeOf(ce.Err), "%s: %s", target, dialReason(ce.Err))
 }

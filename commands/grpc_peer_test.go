@@ -88,6 +88,30 @@ func TestGRPCPeer(t *testing.T) {
 	}
 }
 
+// TestDetails: the details of a server's error are shown: in words, and as JSON; those whose type nobody tells as they came.
+func TestDetails(t *testing.T) {
+	t.Parallel()
+	at := grpcPeer(t)
+	w := newWorld(t)
+	for form, want := range map[string]string{
+		"name": `error: pkg.Say Hello: 400 Bad Request: bad
+  google.rpc.BadRequest {"fieldViolations":[{"field":"name","description":"is bad"}]}
+  google.protobuf.Duration "1.500s"
+  pkg.Hint {"text":"ask again"}
+  types.example/odd.Thing CAE=
+`,
+		"json": `"details":[{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":"name","description":"is bad"}]},` +
+			`{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"},{"@type":"type.googleapis.com/pkg.Hint","text":"ask again"},` +
+			`{"@type":"types.example/odd.Thing","value":"CAE="}]`,
+	} {
+		d, stdout, stderr := w.deps(pipe, nil, "call", "grpc://"+at, "Say.Hello", `"details 3 bad"`, "-o", form)
+		d.Backends.Transports = commands.DefaultBackends().Transports
+		if code := runMain(t, d); code != 6 || stdout.Len() > 0 || !strings.Contains(stderr.String(), strings.ReplaceAll(want, "AT", at)) {
+			t.Errorf("-o %s: exit %d\n%s%s\nwant\n%s", form, code, stdout, stderr, want)
+		}
+	}
+}
+
 // quotedWords takes a line apart at spaces outside quotes, which stay.
 func quotedWords(line string) []string {
 	quoted := false

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/codec"
+	"github.com/cb02dfca/micro/pkg/codec/proto"
+	"github.com/cb02dfca/micro/pkg/metadata"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
@@ -26,6 +28,7 @@ type Stream struct {
 	cancel context.CancelFunc
 	unhook func() bool
 	id     uint32
+	late   *opening // nil where the stream was opened before there was a Stream
 
 	envelope codec.Envelope // of each message; nil where there is none
 	endpoint string
@@ -42,6 +45,10 @@ type Stream struct {
 // Stream opens a stream of service's endpoint, and waits until a node has taken it, as long as a call may take; a node that
 // refuses it loses it to another. The call options' Timeout bounds its whole life; without one it has no end but ctx's. Content types of
 // envelopes are for streams to services of go-micro alone. The caller closes it. The error is an [*Error].
+//
+// The stream is opened in the content type that [ContentType] names, else JSON. One over gRPC, where servers of another make know
+// protobuf alone, is opened by what is sent or received first: in protobuf where that is a message of it, else in JSON, as with SendRaw
+// and RecvRaw.
 func (c *Client) Stream(ctx context.Context, service, endpoint string, opts ...CallOption) (*Stream, error) {
 	k := newCall(c, 0) // it lives as long as the stream's opening needs it, and is not used again
 	k.choose(opts)
@@ -89,19 +96,20 @@ func (t *trial) tryStream() (Phase, error) {
 	t.stale = reused
 	cd, _ := t.client.codecs.For(t.req.ContentType) // looked at by Stream
 	s := &Stream{client: t.client, codec: cd, node: *t.node, conn: conn, id: t.client.streams.Add(1), envelope: envelope, endpoint: t.req.Endpoint}
+	if envelope != nil {
+		s.codec = envelope.Values()
+	}
 	if timeout := t.call.opts.timeout; timeout > 0 {
 		s.ctx, s.cancel = context.WithTimeout(t.ctx, timeout)
 	} else {
 		s.ctx, s.cancel = context.WithCancel(t.ctx)
 	}
 	start = t.clock()
-	open := &transport.Message{Kind: transport.Open, ID: s.id, Timeout: remaining(s.ctx), Header: t.header.md}
-	if envelope != nil { // go-micro's servers read this one, too
-		s.codec = envelope.Values()
-		open.Body, err = s.enclose(nil)
-	}
-	if err == nil {
-		err = conn.Send(s.ctx, open)
+	if late, ok := conn.(transport.Unheard); ok && t.call.opts.contentType == "" {
+		s.late = &opening{header: t.header.md.Clone()}
+		err = late.AwaitOpen()
+	} else {
+		err = s.sendOpen(t.header.md)
 	}
 	t.observe(Send, start, false, err)
 	if err != nil {
@@ -114,7 +122,10 @@ func (t *trial) tryStream() (Phase, error) {
 	}
 	s.unhook = context.AfterFunc(s.ctx, s.abandon)
 	start = t.clock()
-	if err := s.awaitOpened(t.client.timeout); err != nil {
+	if s.late == nil {
+		err = s.awaitOpened(t.client.timeout)
+	}
+	if err != nil {
 		_ = s.Close()
 		t.observe(Wait, start, false, err)
 		return Wait, err
@@ -122,6 +133,72 @@ func (t *trial) tryStream() (Phase, error) {
 	t.observe(Done, start, false, nil)
 	t.rsp = Response{ContentType: t.req.ContentType, Node: *t.node, stream: s}
 	return Done, nil
+}
+
+// sendOpen asks for the stream.
+func (s *Stream) sendOpen(header metadata.MD) (err error) {
+	open := &transport.Message{Kind: transport.Open, ID: s.id, Timeout: remaining(s.ctx), Header: header}
+	if s.envelope != nil { // go-micro's servers read this one, too
+		if open.Body, err = s.enclose(nil); err != nil {
+			return err
+		}
+	}
+	return s.conn.Send(s.ctx, open)
+}
+
+// opening is that of a stream which waits for its first message.
+type opening struct {
+	over   atomic.Bool // the fields below no longer change
+	mu     sync.Mutex
+	header metadata.MD // without the right content type
+	end    bool        // CloseSend was called
+	err    error       // why it was in vain
+}
+
+// open opens the stream, unless it is open: in protobuf where v is a message of that, else as it was to be.
+func (s *Stream) open(v any) error {
+	o := s.late
+	if o == nil {
+		return nil
+	}
+	if !o.over.Load() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !o.over.Load() {
+			o.err = s.openLate(v)
+			o.over.Store(true)
+		}
+	}
+	return o.err
+}
+
+// openLate is called once, with the lock of s.late.
+func (s *Stream) openLate(v any) error {
+	if s.client.contentTypeOf(v) == proto.ContentType {
+		s.codec, _ = s.client.codecs.For(proto.ContentType) // which is one of them
+	}
+	header, err := s.late.header.Set(transport.HeaderContentType, s.codec.ContentType())
+	if err == nil {
+		err = s.failed(s.sendOpen(header))
+	}
+	if err == nil {
+		err = s.awaitOpened(s.client.timeout)
+	}
+	if err == nil && s.late.end {
+		err = s.failed(s.conn.Send(s.ctx, &transport.Message{Kind: transport.End, ID: s.id}))
+	}
+	return err
+}
+
+// ends notes that no messages come, and reports whether the stream is still to be opened.
+func (o *opening) ends() bool {
+	if o == nil || o.over.Load() {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.end = !o.over.Load()
+	return o.end
 }
 
 // remaining is the time to ctx's deadline; 0 for none.
@@ -162,12 +239,18 @@ func (s *Stream) awaitOpened(patience time.Duration) error {
 // Node is who serves the stream.
 func (s *Stream) Node() registry.Node { return s.node }
 
-// ContentType is the codec of the messages that are sent.
-func (s *Stream) ContentType() string { return s.codec.ContentType() }
+// ContentType is the codec of the messages that are sent. It opens a stream that is not open yet, as SendRaw does.
+func (s *Stream) ContentType() string {
+	_ = s.open(nil) // whoever uses the stream is told
+	return s.codec.ContentType()
+}
 
 // Send encodes v and sends it. It waits while the server does not read. io.EOF says that the server has ended the stream:
 // Recv tells how.
 func (s *Stream) Send(v any) error {
+	if err := s.open(v); err != nil {
+		return err
+	}
 	body, err := s.codec.Append(s.body[:0], v)
 	if err != nil {
 		return fmt.Errorf("client: message to %s: %w", s.node.ID, err)
@@ -182,6 +265,9 @@ func (s *Stream) Send(v any) error {
 
 // SendRaw sends an encoded message. body is not retained.
 func (s *Stream) SendRaw(body []byte) error {
+	if err := s.open(nil); err != nil {
+		return err
+	}
 	s.out.Give = false
 	err := s.send(body)
 	s.out.Body = nil
@@ -215,7 +301,7 @@ func (s *Stream) enclose(body []byte) ([]byte, error) {
 // CloseSend tells the server that no more messages come; answers still do. A service of go-micro does not tell how a handler that has seen
 // this ends, unless it fails: it is asked, so that the stream's end comes some 50 ms late, and later behind a long silence.
 func (s *Stream) CloseSend() error {
-	if s.ended.Load() || s.sent.Swap(true) {
+	if s.ended.Load() || s.sent.Swap(true) || s.late.ends() {
 		return nil
 	}
 	return s.failed(s.conn.Send(s.ctx, &transport.Message{Kind: transport.End, ID: s.id}))
@@ -224,6 +310,9 @@ func (s *Stream) CloseSend() error {
 // Recv decodes the next answer into v; io.EOF after the last. Another error is how the stream failed: a *status.Error
 // where the server says so.
 func (s *Stream) Recv(v any) error {
+	if err := s.open(v); err != nil {
+		return err
+	}
 	body, err := s.RecvRaw()
 	if err != nil {
 		return err
@@ -242,6 +331,9 @@ func (s *Stream) Recv(v any) error {
 
 // RecvRaw gives the next answer as it came, valid until the next Recv; io.EOF after the last.
 func (s *Stream) RecvRaw() ([]byte, error) {
+	if err := s.open(nil); err != nil {
+		return nil, err
+	}
 	for !s.ended.Load() {
 		if err := s.conn.Recv(s.ctx, &s.in); err != nil {
 			return nil, broken(s.failed(err))

@@ -20,15 +20,12 @@ func failure(service string, header metadata.MD, e *status.Error) metadata.MD {
 	if len(sent.Detail) > maxDetail {
 		sent.Detail = strings.ToValidUTF8(sent.Detail[:maxDetail], "") + "..."
 	}
-	text, err := sent.MarshalJSON()
-	if err != nil { // a struct of strings and numbers always encodes
-		return header
+	text := sent.AppendJSON(nil)
+	if len(text) > metadata.MaxValue {
+		text = sent.Within(metadata.MaxValue).AppendJSON(nil)
 	}
 	out, err := header.Set(transport.HeaderError, string(text))
-	if err != nil {
-		// The handler's own headers leave no room, or the escaped text is too long: the error's code matters more.
-		sent.Detail = "the error's text is too long to carry"
-		text, _ = sent.MarshalJSON()
+	if err != nil { // the handler's own headers leave no room: the error matters more
 		out, _ = metadata.MD(nil).Set(transport.HeaderError, string(text))
 	}
 	return out

@@ -301,7 +301,7 @@ func (rt *route) publish(ctx context.Context, req *transport.Message) error {
 		if err := c.end(rt.run(ctx, c, sub.handler, &sub.stats, isBrief(req))); err != nil {
 			e := rt.public(err)
 			if first == nil { // without its cause, which is logged
-				first = &status.Error{ID: e.ID, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
+				first = e.From("")
 			}
 		}
 	}

@@ -95,7 +95,7 @@ func (s *stream) put(m *transport.Message) bool {
 	if m.Kind == transport.End {
 		if failed, ok := m.Header.Bytes(transport.HeaderError); ok && len(failed) > 0 {
 			e := status.Parse(string(failed))
-			s.in.end(&status.Error{ID: e.ID, Code: e.Code, Detail: e.Detail}) // the caller's own, and no other service's
+			s.in.end(&status.Error{ID: e.ID, Code: e.Code, Detail: e.Detail, Details: e.Details}) // the caller's own, and no other service's
 		} else {
 			s.in.end(nil)
 		}

@@ -68,6 +68,8 @@ type Error struct {
 	// Remote says that the error came from a peer. It is not sent on: a handler that returns the error of a call
 	// that it made itself answers with Internal, so that one service's refusal is not taken for another's.
 	Remote bool
+	// Details is for a program to read: messages of protobuf, as With adds them and DetailOf finds them.
+	Details []Packed
 
 	cause error
 }
@@ -94,7 +96,7 @@ func Refuse(code Code, format string, args ...any) *Error {
 	return e
 }
 
-// Error gives "404 Not Found: detail", with the ID in front where there is one.
+// Error gives "404 Not Found: detail", with the ID in front where there is one, and the types of the Details behind.
 func (e *Error) Error() string {
 	s := strconv.Itoa(int(e.Code)) + " " + e.Code.String()
 	if e.ID != "" {
@@ -103,7 +105,7 @@ func (e *Error) Error() string {
 	if e.Detail != "" {
 		s += ": " + e.Detail
 	}
-	return s
+	return named(s, e.Details)
 }
 
 // Unwrap gives the cause, nil where there is none.
@@ -159,7 +161,8 @@ func FromError(err error) *Error {
 	}
 }
 
-// MarshalJSON gives go-micro's error object, {"id","code","detail","status"}, and "refused" where it is true.
+// MarshalJSON gives go-micro's error object, {"id","code","detail","status"}, "refused" where it is true, and "details" where there are
+// some: a list of {"type","value"}, whose value is in base64.
 func (e *Error) MarshalJSON() ([]byte, error) {
 	return e.AppendJSON(make([]byte, 0, 96+len(e.ID)+len(e.Detail))), nil
 }
@@ -172,6 +175,9 @@ func (e *Error) AppendJSON(dst []byte) []byte {
 	dst = appendText(append(dst, `,"status":`...), e.Code.String())
 	if e.Refused {
 		dst = append(dst, `,"refused":true`...)
+	}
+	if len(e.Details) > 0 {
+		dst = appendDetails(dst, e.Details)
 	}
 	return append(dst, '}')
 }
@@ -195,12 +201,13 @@ func plain(s string) bool {
 	return true
 }
 
-// wire is what is read of the JSON form: go-micro's keys, but for the status, and one of ours.
+// wire is what is read of the JSON form: go-micro's keys, but for the status, and two of ours.
 type wire struct {
-	ID      string `json:"id"`
-	Code    Code   `json:"code"`
-	Detail  string `json:"detail"`
-	Refused bool   `json:"refused"`
+	ID      string     `json:"id"`
+	Code    Code       `json:"code"`
+	Detail  string     `json:"detail"`
+	Refused bool       `json:"refused"`
+	Details packedList `json:"details"`
 }
 
 // Parse reads an error as a peer sent it: the JSON object, or bare text as go-micro sends for plain errors,
@@ -217,7 +224,7 @@ func Parse(text string) *Error {
 		if w.Code < 400 || w.Code > 599 {
 			w.Code = Internal
 		}
-		return &Error{ID: w.ID, Code: w.Code, Detail: w.Detail, Refused: w.Refused, Remote: true}
+		return &Error{ID: w.ID, Code: w.Code, Detail: w.Detail, Refused: w.Refused, Remote: true, Details: w.Details}
 	}
 	return &Error{Code: Internal, Detail: text, Remote: true}
 }

@@ -181,6 +181,14 @@ type Caller interface {
 	CloseIdle() bool
 }
 
+// Unheard is what a client's Conn offers on which a stream counts as open without a word of the server, and whose peers may know no other
+// content type than that of the messages: gRPC's. A client that was not told the content type then opens a stream with the first message,
+// whose type tells it.
+type Unheard interface {
+	// AwaitOpen keeps room for a stream that is opened later. Its error wraps ErrNotSent: the connection takes none.
+	AwaitOpen() error
+}
+
 // CallHandler answers a unary call: it reads req and fills rsp's Header and Body, appending to their storage, which is used for
 // later answers. remote is the peer's address. req is valid until it returns. ctx ends when the caller is known to have gone, and
 // when the Listener is closed.

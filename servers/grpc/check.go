@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	spb "google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -35,6 +36,8 @@ var checks = []struct {
 	{"many at once", many},
 	{"metadata", checkMetadata},
 	{"errors", checkErrors},
+	{"details", checkDetails},
+	{"details of a stream", streamDetails},
 	{"unknown method", unknownMethod},
 	{"deadline", deadline},
 	{"deadline passed on", deadlineSeen},
@@ -159,6 +162,43 @@ func checkErrors(ctx context.Context, conn *grpc.ClientConn) error {
 		if err := wantCode(hello(ctx, conn, fmt.Sprintf("status %d %s", code, text)), want, text); err != nil {
 			return fmt.Errorf("%d: %w", code, err)
 		}
+	}
+	return nil
+}
+
+func checkDetails(ctx context.Context, conn *grpc.ClientConn) error {
+	if err := wantDetails(hello(ctx, conn, "details 400 bad näme")); err != nil {
+		return err
+	}
+	if n := len(status.Convert(hello(ctx, conn, "status 400 bad")).Details()); n > 0 {
+		return fmt.Errorf("an error without details has %d", n)
+	}
+	return nil
+}
+
+func streamDetails(ctx context.Context, conn *grpc.ClientConn) error {
+	s, err := say.NewSayClient(conn).Chat(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.Send(wrapperspb.String("details 400 bad näme")); err != nil {
+		return err
+	}
+	_, err = s.Recv()
+	return wantDetails(err)
+}
+
+// wantDetails wants the details of a service that was asked for "details 400 bad näme".
+func wantDetails(err error) error {
+	st := status.Convert(err)
+	details := st.Details()
+	if st.Code() != codes.InvalidArgument || st.Message() != "bad näme" || len(details) != 2 {
+		return fmt.Errorf("got %v with %v", err, details)
+	}
+	bad, _ := details[0].(*spb.BadRequest)
+	retry, _ := details[1].(*spb.RetryInfo)
+	if len(bad.GetFieldViolations()) != 1 || bad.FieldViolations[0].Field != "name" || retry.GetRetryDelay().AsDuration() != 1500*time.Millisecond {
+		return fmt.Errorf("got details %v", details)
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/cb02dfca/micro/servers/grpc/say"
@@ -110,16 +112,23 @@ func echo(ctx context.Context) (header, trailer metadata.MD) {
 	return header, trailer
 }
 
-// failure gives the error that a name asks for: "code 5 no such name", "details 3 bad".
+// failure gives the error that a name asks for: "code 5 no such name", "details 3 bad", "large 3 with more than 8 KB of details".
 func failure(name string) error {
 	words := strings.SplitN(name, " ", 3)
-	if len(words) < 3 || words[0] != "code" && words[0] != "details" {
+	if len(words) < 3 || words[0] != "code" && words[0] != "details" && words[0] != "large" {
 		return nil
 	}
 	n, _ := strconv.Atoi(words[1])
 	st := status.New(codes.Code(n), words[2])
-	if words[0] == "details" {
-		st, _ = st.WithDetails(&spb.BadRequest{FieldViolations: []*spb.BadRequest_FieldViolation{{Field: "name", Description: "is bad"}}})
+	switch words[0] {
+	case "details":
+		st, _ = st.WithDetails(&spb.BadRequest{FieldViolations: []*spb.BadRequest_FieldViolation{{Field: "name", Description: "is bad"}}},
+			durationpb.New(1500*time.Millisecond), &say.Hint{Text: "ask again"})
+		p := st.Proto()
+		p.Details = append(p.Details, &anypb.Any{TypeUrl: "types.example/odd.Thing", Value: []byte{8, 1}})
+		st = status.FromProto(p)
+	case "large":
+		st, _ = st.WithDetails(&spb.DebugInfo{Detail: strings.Repeat("x", 8<<10)})
 	}
 	return st.Err()
 }

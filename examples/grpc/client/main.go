@@ -37,7 +37,7 @@ func greetAll(ctx context.Context, address string, names []string) error {
 		return err
 	}
 	fmt.Println(rsp.Msg)
-	s, err := c.Stream(ctx, "", "greet.Say/Chat", client.Address(address), client.ContentType("application/protobuf"))
+	s, err := c.Stream(ctx, "", "greet.Say/Chat", client.Address(address))
 	if err != nil {
 		return err
 	}

@@ -151,6 +151,8 @@ func (c *channel) readReply(answer *http.Response, rsp *transport.Message) error
 		return err
 	case failed == nil && missing:
 		return fmt.Errorf("%w: the answer has no message", transport.ErrProtocol)
+	case isLarge(failed):
+		return failed
 	}
 	return c.readHeader(answer, rsp, failed)
 }
@@ -227,15 +229,14 @@ func (c *channel) readHeader(answer *http.Response, m *transport.Message, failed
 	return nil
 }
 
-// addError adds an error, whose text it cuts where a header cannot carry it.
+// isLarge reports whether an error has more details than a header of ours may hold: it is then given by itself.
+func isLarge(failed *status.Error) bool {
+	return failed != nil && len(failed.Details) > 0 && len(failed.AppendJSON(nil)) > metadata.MaxValue
+}
+
+// addError adds an error, of which it leaves out what a header cannot carry.
 func (h *head) addError(e *status.Error) {
-	text := e.AppendJSON(nil)
-	if len(text) > metadata.MaxValue {
-		short := *e
-		short.Detail = strings.ToValidUTF8(e.Detail[:min(len(e.Detail), metadata.MaxValue/8)], "") + "..."
-		text = short.AppendJSON(nil)
-	}
-	h.add(transport.HeaderError, string(text))
+	h.add(transport.HeaderError, string(e.Within(metadata.MaxValue).AppendJSON(nil)))
 }
 
 // Errors of streams of HTTP/2 (RFC 9113 section 7).
@@ -278,6 +279,9 @@ func unsent(err error) bool {
 
 // explain makes the error of a call. begun says that the server may have something of its message.
 func (c *Conn) explain(err error, begun bool) error {
+	if e, ok := err.(*status.Error); ok && e.Remote {
+		return e // the server's own
+	}
 	if c.closing() {
 		err = errors.Join(transport.ErrClosed, err)
 	}

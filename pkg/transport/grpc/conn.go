@@ -24,13 +24,15 @@ type Conn struct {
 	mu      sync.Mutex
 	shut    bool // closed is
 	running int  // calls under way
+	awaits  bool // a stream will be opened
 	stream  *clientStream
 	opened  chan *clientStream // the next stream, for who receives
 }
 
 var (
-	_ transport.Conn   = (*Conn)(nil)
-	_ transport.Caller = (*Conn)(nil)
+	_ transport.Conn    = (*Conn)(nil)
+	_ transport.Caller  = (*Conn)(nil)
+	_ transport.Unheard = (*Conn)(nil)
 )
 
 func newConn(ch *channel) *Conn {
@@ -81,6 +83,28 @@ func (c *Conn) CloseIdle() bool {
 	return idle
 }
 
+// AwaitOpen keeps room for a stream, which is open when its headers have gone out.
+func (c *Conn) AwaitOpen() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shut || !c.ch.usable() {
+		return fmt.Errorf("%w: to %s: the connection takes no more streams", transport.ErrNotSent, c.ch.addr)
+	}
+	if !c.awaits {
+		c.awaits = true
+		c.ch.awaited.Add(1)
+	}
+	return nil
+}
+
+// awaited ends what AwaitOpen began. The caller holds the lock.
+func (c *Conn) awaited() {
+	if c.awaits {
+		c.awaits = false
+		c.ch.awaited.Add(-1)
+	}
+}
+
 // RemoteAddr is the address that was dialled.
 func (c *Conn) RemoteAddr() string { return c.ch.addr }
 
@@ -93,6 +117,7 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.shut = true
+	c.awaited()
 	close(c.closed)
 	s := c.stream
 	c.mu.Unlock()
@@ -179,6 +204,7 @@ func (c *Conn) open(ctx context.Context, m *transport.Message) error {
 		s.cancel()
 		return fmt.Errorf("%w: a second stream on a connection of gRPC that one owns", transport.ErrNotSent)
 	}
+	c.awaited()
 	c.stream = s
 	c.opened <- s // there is none in it: it was received before the stream that went before could end
 	c.work.Go(func() { s.run(r, &wrote) })
@@ -254,6 +280,9 @@ func (s *clientStream) read(answer *http.Response) {
 		return
 	}
 	failed, err := outcome(answer)
+	if err == nil && isLarge(failed) {
+		err = failed
+	}
 	if err != nil {
 		s.in.end(err)
 		return

@@ -46,6 +46,8 @@ type channel struct {
 	http *http.ClientConn
 	wire *wire
 
+	awaited atomic.Int64 // streams for which there is to be room
+
 	users int           // Conns; guarded by the Transport's lock
 	gone  chan struct{} // closed when the connection has ended
 	once  sync.Once
@@ -81,7 +83,8 @@ func (t *Transport) share(addr string) *channel {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, c := range t.peers[addr] {
-		if c.usable() && (c.http.Available() >= roomLeft || c.http.InFlight() == 0) {
+		awaited := int(c.awaited.Load())
+		if c.usable() && (c.http.Available()-awaited >= roomLeft || c.http.InFlight()+awaited == 0) {
 			c.users++
 			return c
 		}

@@ -132,7 +132,7 @@ func TestGoMicroServer(t *testing.T) {
 	if status.CodeOf(err) != status.Unimplemented {
 		t.Errorf("no method: %v", err)
 	}
-	s, err := c.Stream(ctx, "greeter", "Stream.Echo", at, proto)
+	s, err := c.Stream(ctx, "greeter", "Stream.Echo", at)
 	must(t, err)
 	defer s.Close()
 	for _, name := range []string{"a", "b"} {

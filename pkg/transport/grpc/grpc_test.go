@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/cb02dfca/micro/internal/testserver"
@@ -51,20 +53,27 @@ func beside(t testing.TB, o transporthttp.Options) *transporthttp.Transport {
 	return tr
 }
 
-// proto is the codec of the stubs' messages, in which a stream is not opened by itself.
-var proto = client.ContentType("application/protobuf")
-
 type text = wrapperspb.StringValue
 type number = wrapperspb.Int64Value
 
-// asked gives the error that a name asks for: "status 404 no such name".
+// asked gives the error that a name asks for: "status 404 no such name", "details 400 bad", "large 400 with too many details".
 func asked(name string) error {
 	words := strings.SplitN(name, " ", 3)
-	if len(words) < 3 || words[0] != "status" {
+	if len(words) < 3 {
 		return nil
 	}
 	code, _ := strconv.Atoi(words[1])
-	return status.New(status.Code(code), "%s", words[2])
+	e := status.New(status.Code(code), "%s", words[2])
+	bad := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "name", Description: "is bad"}}}
+	switch words[0] {
+	case "status":
+		return e
+	case "details":
+		return e.With(bad, &errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)})
+	case "large":
+		return e.With(bad, &errdetails.DebugInfo{Detail: strings.Repeat("x", 8<<10)})
+	}
+	return nil
 }
 
 func hello(ctx context.Context, in *text) (*text, error) {
@@ -227,7 +236,7 @@ func exercise(t *testing.T, c *client.Client, addr string) {
 	if !errors.Is(err, context.DeadlineExceeded) && status.CodeOf(err) != status.DeadlineExceeded {
 		t.Fatalf("a call that takes too long: %v", err)
 	}
-	s, err := c.Stream(ctx, "greeter", "Say.Chat", at, proto)
+	s, err := c.Stream(ctx, "greeter", "Say.Chat", at)
 	must(t, err)
 	defer s.Close()
 	must(t, s.Send(wrapperspb.String("status 409 taken")))
@@ -244,7 +253,7 @@ func exerciseStreams(t *testing.T, c *client.Client, service string, at client.C
 	t.Helper()
 	ctx := t.Context()
 	for _, count := range []int{0, 3, 1000} {
-		s, err := c.Stream(ctx, service, "Say.List", at, proto)
+		s, err := c.Stream(ctx, service, "Say.List", at)
 		must(t, err)
 		must(t, s.Send(wrapperspb.Int64(int64(count))))
 		must(t, s.CloseSend())
@@ -259,7 +268,7 @@ func exerciseStreams(t *testing.T, c *client.Client, service string, at client.C
 		}
 		must(t, s.Close())
 	}
-	s, err := c.Stream(ctx, service, "Say.Sum", at, proto)
+	s, err := c.Stream(ctx, service, "Say.Sum", at)
 	must(t, err)
 	for i := range int64(100) {
 		must(t, s.Send(wrapperspb.Int64(i)))
@@ -270,7 +279,7 @@ func exerciseStreams(t *testing.T, c *client.Client, service string, at client.C
 		t.Fatalf("sum %d, %v", total.Value, err)
 	}
 	must(t, s.Close())
-	s, err = c.Stream(ctx, service, "Say.Chat", at, proto)
+	s, err = c.Stream(ctx, service, "Say.Chat", at)
 	must(t, err)
 	defer s.Close()
 	for i := range 100 {

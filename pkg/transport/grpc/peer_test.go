@@ -12,10 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/cb02dfca/micro/internal/testserver"
 	"github.com/cb02dfca/micro/pkg/client"
+	"github.com/cb02dfca/micro/pkg/registry"
+	registrymemory "github.com/cb02dfca/micro/pkg/registry/memory"
 	"github.com/cb02dfca/micro/pkg/status"
 	"github.com/cb02dfca/micro/pkg/transport"
 	"github.com/cb02dfca/micro/pkg/transport/grpc"
@@ -133,7 +138,7 @@ func TestTheirServer(t *testing.T) {
 	}
 }
 
-// TestTheirErrors: gRPC's codes become ours, with the text, and details are named.
+// TestTheirErrors: gRPC's codes become ours, with the text.
 func TestTheirErrors(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -154,13 +159,147 @@ func TestTheirErrors(t *testing.T) {
 		"code 14 away":          {Code: status.Unavailable, Detail: "away"},
 		"code 16 who":           {Code: status.Unauthenticated, Detail: "who"},
 		"code 99 odd":           {Code: status.Internal, Detail: "CODE 99: odd"},
-		"details 3 bad request": {Code: status.InvalidArgument, Detail: "bad request (with details: google.rpc.BadRequest)"},
+		"details 3 bad request": {Code: status.InvalidArgument, Detail: "bad request"},
 	} {
 		_, err := client.Call[text](t.Context(), c, "pkg", "Say.Hello", wrapperspb.String(name), client.Address(s.addr))
 		e, ok := errors.AsType[*status.Error](err)
 		if !ok || e.Code != want.Code || e.Detail != want.Detail || !e.Remote {
 			t.Errorf("%q: got %v", name, err)
 		}
+	}
+}
+
+// TestTheirDetails: the details of an error come as messages where the program has their types, else as they were; of calls and of
+// streams, and more of them than our own wire has room for.
+func TestTheirDetails(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	c := newClient(t, newTransport(t, grpc.Options{}))
+	ask := map[string]func(string) error{
+		"call": func(name string) error {
+			_, err := client.Call[text](t.Context(), c, "pkg", "Say.Hello", wrapperspb.String(name), client.Address(s.addr))
+			return err
+		},
+		"stream": func(name string) error {
+			st, err := c.Stream(t.Context(), "pkg", "Say.Chat", client.Address(s.addr))
+			must(t, err)
+			defer st.Close()
+			must(t, st.Send(wrapperspb.String(name)))
+			return st.Recv(new(text))
+		},
+	}
+	for name, fail := range ask {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := fail("details 3 bad request")
+			bad, ok := status.DetailOf[*errdetails.BadRequest](err)
+			if !ok || len(bad.FieldViolations) != 1 || bad.FieldViolations[0].Description != "is bad" {
+				t.Errorf("got %v with %v", err, bad)
+			}
+			if wait, ok := status.DetailOf[*durationpb.Duration](err); !ok || wait.AsDuration() != 1500*time.Millisecond {
+				t.Errorf("got %v", wait)
+			}
+			if _, ok := status.DetailOf[*errdetails.RetryInfo](err); ok {
+				t.Error("a detail that there is not")
+			}
+			e, _ := errors.AsType[*status.Error](err)
+			if len(e.Details) != 4 || e.Code != status.InvalidArgument || !strings.HasSuffix(err.Error(), "google.protobuf.Duration, pkg.Hint, types.example/odd.Thing)") {
+				t.Fatalf("got %v", err)
+			}
+			hint := e.Details[2]
+			if m, err := hint.Message(); m != nil || !errors.Is(err, protoregistry.NotFound) || hint.URL() != "type.googleapis.com/pkg.Hint" || string(hint.Value) != "\x0a\x09ask again" {
+				t.Errorf("an unknown detail: %v, %v, %+v", m, err, hint)
+			}
+			if odd := e.Details[3]; odd.URL() != "types.example/odd.Thing" || odd.Name() != "odd.Thing" || string(odd.Value) != "\x08\x01" {
+				t.Errorf("a detail of another host: %+v", odd)
+			}
+			large, ok := status.DetailOf[*errdetails.DebugInfo](fail("large 3 bad request"))
+			if !ok || len(large.Detail) != 8<<10 {
+				t.Errorf("large details: %v, %d bytes", ok, len(large.GetDetail()))
+			}
+		})
+	}
+}
+
+// TestUntoldStreams: a stream over gRPC is opened in what its first message goes in, whoever comes first, to servers of another make and
+// of ours, found by URL or in a registry.
+func TestUntoldStreams(t *testing.T) {
+	t.Parallel()
+	theirs := startServer(t).addr
+	ours := serve(t, beside(t, transporthttp.Options{}))
+	reg := registrymemory.New()
+	for name, addr := range map[string]string{"theirs": theirs, "greeter": ours} {
+		must(t, reg.Register(t.Context(), registry.Node{ID: name, Service: name, Address: addr, Metadata: map[string]string{"protocol": "grpc"}}, 0))
+	}
+	other, err := transporthttp.New(transporthttp.Options{})
+	must(t, err)
+	c, err := client.New(client.WithTransport(other), client.WithTransports(drivers.Transports), client.WithRegistry(reg))
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Close()) })
+	open := func(t *testing.T, service, endpoint string, opts ...client.CallOption) *client.Stream {
+		t.Helper()
+		s, err := c.Stream(t.Context(), service, endpoint, opts...)
+		must(t, err)
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	for name, opts := range map[string][]client.CallOption{
+		"theirs": nil, "greeter": nil, "their URL": {client.Address("grpc://" + theirs)}, "our URL": {client.Address("grpc://" + ours)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := open(t, name, "pkg.Say/Chat", opts...)
+			came := make(chan error, 1)
+			got := new(text)
+			go func() { came <- s.Recv(got) }() // before anything was sent, or meanwhile
+			must(t, s.Send(wrapperspb.String("John")))
+			if err := <-came; err != nil || got.Value != "Hello John" || s.ContentType() != "application/protobuf" {
+				t.Errorf("%q in %s, %v", got.Value, s.ContentType(), err)
+			}
+			s, total := open(t, name, "pkg.Say/Sum", opts...), wrapperspb.Int64(0)
+			must(t, s.CloseSend())
+			if err := s.Recv(total); err != nil || total.Value != 0 {
+				t.Errorf("the sum of nothing: %v, %v", total, err)
+			}
+			if err := s.Send(total); err == nil {
+				t.Error("sent after CloseSend")
+			}
+			must(t, open(t, name, "pkg.Say/Chat", opts...).Close()) // never opened
+			s = open(t, name, "pkg.Say/Nothing", opts...)
+			_ = s.Send(wrapperspb.String("John")) // Recv tells
+			if err := s.Recv(new(text)); status.CodeOf(err) != status.Unimplemented {
+				t.Errorf("no such method: %v", err)
+			}
+		})
+	}
+	plain := open(t, "greeter", "Say.Chat")
+	must(t, plain.Send("John")) // no message of protobuf
+	var said string
+	if err := plain.Recv(&said); err != nil || said != "Hello John" || plain.ContentType() != "application/json" {
+		t.Errorf("in JSON: %q, %v", said, err)
+	}
+	raw := open(t, "greeter", "Say.Chat")
+	must(t, raw.SendRaw([]byte(`"John"`)))
+	if body, err := raw.RecvRaw(); err != nil || string(body) != `"Hello John"` {
+		t.Errorf("encoded messages: %s, %v", body, err)
+	}
+}
+
+// TestManyUntoldStreams: those that are not open yet have room kept for them.
+func TestManyUntoldStreams(t *testing.T) {
+	t.Parallel()
+	addr := serve(t, beside(t, transporthttp.Options{}))
+	c := newClient(t, newTransport(t, grpc.Options{}))
+	var streams []*client.Stream
+	for range 300 {
+		s, err := c.Stream(t.Context(), "greeter", "Say.Chat", client.Address(addr))
+		must(t, err)
+		t.Cleanup(func() { s.Close() })
+		streams = append(streams, s)
+	}
+	for _, s := range streams {
+		must(t, s.Send(wrapperspb.String("a")))
+		must(t, s.Recv(new(text)))
 	}
 }
 
@@ -205,7 +344,7 @@ func TestKilledServer(t *testing.T) {
 	s := startServer(t)
 	c := newClient(t, newTransport(t, grpc.Options{}))
 	at := client.Address(s.addr)
-	stream, err := c.Stream(t.Context(), "pkg", "Say.Chat", at, proto)
+	stream, err := c.Stream(t.Context(), "pkg", "Say.Chat", at)
 	must(t, err)
 	defer stream.Close()
 	must(t, stream.Send(wrapperspb.String("John")))
@@ -235,9 +374,9 @@ func TestKilledServer(t *testing.T) {
 func TestDrainedServer(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, newTransport(t, grpc.Options{}))
-	ageing := startServer(t, "-age", "50ms")
+	ageing := startServer(t, "-age", "200ms")
 	var wg sync.WaitGroup
-	until := time.Now().Add(time.Second)
+	until := time.Now().Add(2 * time.Second)
 	for range 8 {
 		wg.Go(func() {
 			for time.Now().Before(until) {
@@ -250,7 +389,7 @@ func TestDrainedServer(t *testing.T) {
 	}
 	wg.Wait()
 	s := startServer(t)
-	stream, err := c.Stream(t.Context(), "pkg", "Say.Chat", client.Address(s.addr), proto)
+	stream, err := c.Stream(t.Context(), "pkg", "Say.Chat", client.Address(s.addr))
 	must(t, err)
 	defer stream.Close()
 	must(t, stream.Send(wrapperspb.String("John")))

@@ -119,13 +119,15 @@ func (x *exchange) end(md metadata.MD, e *status.Error) {
 		h[http.TrailerPrefix+headerStatus] = okValue
 		return
 	}
-	if e.ID == "" {
-		e = &status.Error{ID: sender, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
-	}
+	e = e.From(sender)
 	c, message := codeOf(e.Code), e.Detail
 	if x.micro {
-		message = string(e.AppendJSON(nil))
-		h[prefix+headerDetails] = []string{encodeBin(appendStatus(nil, c, message, e))}
+		bare := *e
+		bare.Details = nil // they stand beside it
+		message = string(bare.AppendJSON(nil))
+	}
+	if x.micro || len(e.Details) > 0 {
+		h[prefix+headerDetails] = []string{encodeBin(appendStatus(nil, c, message, e, x.micro))}
 	}
 	h[prefix+headerStatus] = []string{strconv.Itoa(int(c))}
 	if message != "" {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/cb02dfca/micro/internal/testserver"
@@ -114,6 +115,47 @@ func TestRequests(t *testing.T) {
 				t.Errorf("HTTP %d, grpc-status %q, %q; want %s with %q", rsp.StatusCode, got, text, test.status, test.text)
 			}
 		})
+	}
+}
+
+// TestDetails: the details of a handler's error come to callers of all ways to one port; what is too large for them is told of.
+func TestDetails(t *testing.T) {
+	t.Parallel()
+	tr := beside(t, transporthttp.Options{})
+	addr := serve(t, tr)
+	for name, by := range map[string]transport.Transport{"gRPC": newTransport(t, grpc.Options{}), "frames": tr} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newClient(t, by)
+			st, err := c.Stream(t.Context(), "greeter", "Say.Chat", client.Address(addr))
+			must(t, err)
+			defer st.Close()
+			must(t, st.Send(wrapperspb.String("details 400 bad")))
+			_, called := client.Call[text](t.Context(), c, "greeter", "Say.Hello", wrapperspb.String("details 400 bad"), client.Address(addr))
+			for _, err := range []error{called, st.Recv(new(text))} {
+				retry, ok := status.DetailOf[*errdetails.RetryInfo](err)
+				bad, also := status.DetailOf[*errdetails.BadRequest](err)
+				e, _ := errors.AsType[*status.Error](err)
+				if !ok || !also || retry.RetryDelay.AsDuration() != 1500*time.Millisecond || bad.FieldViolations[0].Field != "name" ||
+					len(e.Details) != 2 || e.Detail != "bad" || e.ID != "greeter" {
+					t.Errorf("got %v with %v, %v", err, bad, retry)
+				}
+			}
+			_, err = client.Call[text](t.Context(), c, "greeter", "Say.Hello", wrapperspb.String("large 400 bad"), client.Address(addr))
+			e, _ := errors.AsType[*status.Error](err)
+			if e == nil || e.Code != status.InvalidArgument || len(e.Details) != 1 || e.Detail != "bad (1 of 2 details are left out, which are too large)" {
+				t.Errorf("large details: %v", err)
+			}
+		})
+	}
+	rsp, err := newH2C(t).Post("http://"+addr+"/Say.Hello", "application/json", strings.NewReader(`"details 400 bad"`))
+	must(t, err)
+	defer rsp.Body.Close()
+	body, _ := io.ReadAll(rsp.Body)
+	want := `"detail":"bad","status":"Bad Request","details":[{"type":"google.rpc.BadRequest","value":"Cg4KBG5hbWUSBmlzIGJhZA"},` +
+		`{"type":"google.rpc.RetryInfo","value":"CggIARCAyrXuAQ"}]}`
+	if !strings.Contains(string(body), want) {
+		t.Errorf("plain HTTP: %s, want %s", body, want)
 	}
 }
 
@@ -243,7 +285,7 @@ func TestDrain(t *testing.T) {
 	})
 	c := newClient(t, newTransport(t, grpc.Options{}))
 	at := client.Address(addr)
-	stream, err := c.Stream(t.Context(), "greeter", "Say.Chat", at, proto)
+	stream, err := c.Stream(t.Context(), "greeter", "Say.Chat", at)
 	must(t, err)
 	defer stream.Close()
 	must(t, stream.Send(wrapperspb.String("a")))
@@ -284,7 +326,7 @@ func TestCut(t *testing.T) {
 	t.Parallel()
 	addr, stop := serveUntil(t, beside(t, transporthttp.Options{}), server.ShutdownTimeout(50*time.Millisecond))
 	c := newClient(t, newTransport(t, grpc.Options{}))
-	stream, err := c.Stream(t.Context(), "greeter", "Say.Chat", client.Address(addr), proto)
+	stream, err := c.Stream(t.Context(), "greeter", "Say.Chat", client.Address(addr))
 	must(t, err)
 	defer stream.Close()
 	must(t, stream.Send(wrapperspb.String("a")))
@@ -317,7 +359,7 @@ func TestGoneClients(t *testing.T) {
 	c := newClient(t, newTransport(t, grpc.Options{}))
 	var streams []*client.Stream
 	for range count {
-		s, err := c.Stream(t.Context(), "greeter", "Say.Wait", client.Address(relay.Addr), proto)
+		s, err := c.Stream(t.Context(), "greeter", "Say.Wait", client.Address(relay.Addr))
 		must(t, err)
 		must(t, s.Send(wrapperspb.String("a")))
 		streams = append(streams, s)
@@ -340,7 +382,7 @@ func TestManyStreams(t *testing.T) {
 	addr := serve(t, beside(t, transporthttp.Options{}))
 	c := newClient(t, newTransport(t, grpc.Options{}))
 	for range 300 {
-		s, err := c.Stream(t.Context(), "greeter", "Say.Chat", client.Address(addr), proto)
+		s, err := c.Stream(t.Context(), "greeter", "Say.Chat", client.Address(addr))
 		must(t, err)
 		t.Cleanup(func() { s.Close() })
 		must(t, s.Send(wrapperspb.String("a")))

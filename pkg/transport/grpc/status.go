@@ -127,11 +127,28 @@ const (
 	fieldErrorRefused = 15 // bool; ours alone
 )
 
-// appendStatus appends a google.rpc.Status whose detail is e.
-func appendStatus(dst []byte, c code, message string, e *status.Error) []byte {
+// appendStatus appends a google.rpc.Status with e's details, before which e itself stands for a peer of go-micro's or ours.
+func appendStatus(dst []byte, c code, message string, e *status.Error, micro bool) []byte {
 	dst = appendUint(dst, fieldStatusCode, uint64(c))
 	dst = appendText(dst, fieldStatusMessage, message)
-	var detail []byte
+	if micro {
+		dst = appendDetail(dst, errorType, appendError(nil, e))
+	}
+	for _, p := range e.Details {
+		dst = appendDetail(dst, p.URL(), p.Value)
+	}
+	return dst
+}
+
+// appendDetail appends a detail of a google.rpc.Status, an Any.
+func appendDetail(dst []byte, url string, value []byte) []byte {
+	packed := appendText(nil, fieldAnyType, url)
+	packed = protowire.AppendBytes(protowire.AppendTag(packed, fieldAnyValue, protowire.BytesType), value)
+	return protowire.AppendBytes(protowire.AppendTag(dst, fieldStatusDetails, protowire.BytesType), packed)
+}
+
+// appendError appends e as an errors.Error.
+func appendError(detail []byte, e *status.Error) []byte {
 	detail = appendText(detail, fieldErrorID, e.ID)
 	detail = appendUint(detail, fieldErrorCode, uint64(e.Code))
 	detail = appendText(detail, fieldErrorDetail, e.Detail)
@@ -139,9 +156,7 @@ func appendStatus(dst []byte, c code, message string, e *status.Error) []byte {
 	if e.Refused {
 		detail = appendUint(detail, fieldErrorRefused, 1)
 	}
-	packed := appendText(nil, fieldAnyType, errorType)
-	packed = protowire.AppendBytes(protowire.AppendTag(packed, fieldAnyValue, protowire.BytesType), detail)
-	return protowire.AppendBytes(protowire.AppendTag(dst, fieldStatusDetails, protowire.BytesType), packed)
+	return detail
 }
 
 func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
@@ -181,10 +196,10 @@ func fields(message []byte, yield func(field protowire.Number, number uint64, va
 }
 
 // readStatus gives the error that a peer answered with: of the first detail that is an errors.Error, as go-micro's peers and ours
-// send it; else of the message where that is go-micro's JSON; else of code and message. Details of other types are named in the text.
+// send it; else of the message where that is go-micro's JSON; else of code and message. Details of other types are its details.
 func readStatus(c code, message, encoded string) *status.Error {
 	var own *status.Error
-	var others []string
+	var others []status.Packed
 	if raw, err := decodeBin(encoded); err == nil && len(raw) > 0 {
 		fields(raw, func(field protowire.Number, _ uint64, value []byte) {
 			if field != fieldStatusDetails {
@@ -195,23 +210,21 @@ func readStatus(c code, message, encoded string) *status.Error {
 				own = readError(packed)
 				return
 			}
-			others = append(others, name[strings.LastIndexByte(name, '/')+1:])
+			others = append(others, status.Pack(name, packed))
 		})
 	}
-	switch {
-	case own != nil:
-		return own
-	case strings.HasPrefix(message, "{"):
+	if own == nil && strings.HasPrefix(message, "{") {
 		if e := status.Parse(message); e.Detail != message {
-			return e
+			own = e
 		}
 	}
-	e := &status.Error{Code: statusOf(c), Detail: message, Remote: true}
+	if own != nil {
+		own.Details = append(own.Details, others...)
+		return own
+	}
+	e := &status.Error{Code: statusOf(c), Detail: message, Remote: true, Details: others}
 	if c == codeUnknown || c == codeAborted || c == codeOutOfRange || c == codeDataLoss || c > codeUnauthenticated {
 		e.Detail = strings.TrimSuffix(c.String()+": "+message, ": ") // codes that ours do not tell
-	}
-	if len(others) > 0 {
-		e.Detail += fmt.Sprintf(" (with details: %s)", strings.Join(others, ", "))
 	}
 	return e
 }

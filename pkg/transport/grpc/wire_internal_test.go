@@ -120,10 +120,10 @@ func FuzzStatus(f *testing.F) {
 		if e := readStatus(code(c), decodeMessage(detail), foreign); e == nil || !e.Remote {
 			t.Fatalf("%v", e)
 		}
-		e := &status.Error{ID: id, Code: status.Code(400 + (c%200+200)%200), Detail: detail, Refused: refused}
-		encoded := encodeBin(appendStatus(nil, codeOf(e.Code), detail, e))
+		e := &status.Error{ID: id, Code: status.Code(400 + (c%200+200)%200), Detail: detail, Refused: refused, Details: []status.Packed{{Type: "google.rpc.ErrorInfo", Value: []byte(foreign)}}}
+		encoded := encodeBin(appendStatus(nil, codeOf(e.Code), detail, e, true))
 		got := readStatus(codeOf(e.Code), "", encoded)
-		if valid := toValid(id) == id && toValid(detail) == detail; valid && (got.ID != id || got.Detail != detail) || got.Code != e.Code || got.Refused != refused {
+		if valid := toValid(id) == id && toValid(detail) == detail; valid && (got.ID != id || got.Detail != detail) || got.Code != e.Code || got.Refused != refused || len(got.Details) != 1 || string(got.Details[0].Value) != foreign {
 			t.Fatalf("%+v came back as %+v", e, got)
 		}
 		if text := encodeMessage(detail); toValid(detail) == detail && decodeMessage(text) != detail {

@@ -368,11 +368,11 @@ func refuse(w http.ResponseWriter, r *http.Request, e *status.Error) {
 
 // public gives e with what every error has on the wire: an id, and a code of an error.
 func public(e *status.Error) *status.Error {
-	if e.ID == "" {
-		e = &status.Error{ID: sender, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
+	if e.ID == "" || e.Code < 400 || e.Code > 599 {
+		e = e.From(sender)
 	}
 	if e.Code < 400 || e.Code > 599 {
-		e = &status.Error{ID: e.ID, Code: status.Internal, Detail: e.Detail, Refused: e.Refused}
+		e.Code = status.Internal
 	}
 	return e
 }

@@ -125,10 +125,8 @@ func clip(text string) string {
 	if len(text) <= metadata.MaxValue {
 		return text
 	}
-	e := status.Parse(text)
-	e = &status.Error{ID: e.ID, Code: e.Code, Detail: e.Detail[:min(len(e.Detail), metadata.MaxValue/8)], Refused: e.Refused}
-	short, err := json.Marshal(e)
-	if err != nil || len(short) > metadata.MaxValue {
+	short := status.Parse(text).Within(metadata.MaxValue).AppendJSON(nil)
+	if len(short) > metadata.MaxValue {
 		return text[:metadata.MaxValue/2]
 	}
 	return string(short)

@@ -11,6 +11,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	wrapperspb "google.golang.org/protobuf/types/known/wrapperspb"
 	reflect "reflect"
+	sync "sync"
 	unsafe "unsafe"
 )
 
@@ -21,30 +22,91 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Hint is a detail of an error whose type few programs know.
+type Hint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hint) Reset() {
+	*x = Hint{}
+	mi := &file_say_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hint) ProtoMessage() {}
+
+func (x *Hint) ProtoReflect() protoreflect.Message {
+	mi := &file_say_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hint.ProtoReflect.Descriptor instead.
+func (*Hint) Descriptor() ([]byte, []int) {
+	return file_say_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Hint) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_say_proto protoreflect.FileDescriptor
 
 const file_say_proto_rawDesc = "" +
 	"\n" +
-	"\tsay.proto\x12\x03pkg\x1a\x1egoogle/protobuf/wrappers.proto2\x9a\x02\n" +
+	"\tsay.proto\x12\x03pkg\x1a\x1egoogle/protobuf/wrappers.proto\"\x1a\n" +
+	"\x04Hint\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text2\x9a\x02\n" +
 	"\x03Say\x12C\n" +
 	"\x05Hello\x12\x1c.google.protobuf.StringValue\x1a\x1c.google.protobuf.StringValue\x12C\n" +
 	"\x04List\x12\x1b.google.protobuf.Int64Value\x1a\x1c.google.protobuf.StringValue0\x01\x12A\n" +
 	"\x03Sum\x12\x1b.google.protobuf.Int64Value\x1a\x1b.google.protobuf.Int64Value(\x01\x12F\n" +
 	"\x04Chat\x12\x1c.google.protobuf.StringValue\x1a\x1c.google.protobuf.StringValue(\x010\x01B,Z*github.com/cb02dfca/micro/servers/grpc/sayb\x06proto3"
 
+var (
+	file_say_proto_rawDescOnce sync.Once
+	file_say_proto_rawDescData []byte
+)
+
+func file_say_proto_rawDescGZIP() []byte {
+	file_say_proto_rawDescOnce.Do(func() {
+		file_say_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_say_proto_rawDesc), len(file_say_proto_rawDesc)))
+	})
+	return file_say_proto_rawDescData
+}
+
+var file_say_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_say_proto_goTypes = []any{
-	(*wrapperspb.StringValue)(nil), // 0: google.protobuf.StringValue
-	(*wrapperspb.Int64Value)(nil),  // 1: google.protobuf.Int64Value
+	(*Hint)(nil),                   // 0: pkg.Hint
+	(*wrapperspb.StringValue)(nil), // 1: google.protobuf.StringValue
+	(*wrapperspb.Int64Value)(nil),  // 2: google.protobuf.Int64Value
 }
 var file_say_proto_depIdxs = []int32{
-	0, // 0: pkg.Say.Hello:input_type -> google.protobuf.StringValue
-	1, // 1: pkg.Say.List:input_type -> google.protobuf.Int64Value
-	1, // 2: pkg.Say.Sum:input_type -> google.protobuf.Int64Value
-	0, // 3: pkg.Say.Chat:input_type -> google.protobuf.StringValue
-	0, // 4: pkg.Say.Hello:output_type -> google.protobuf.StringValue
-	0, // 5: pkg.Say.List:output_type -> google.protobuf.StringValue
-	1, // 6: pkg.Say.Sum:output_type -> google.protobuf.Int64Value
-	0, // 7: pkg.Say.Chat:output_type -> google.protobuf.StringValue
+	1, // 0: pkg.Say.Hello:input_type -> google.protobuf.StringValue
+	2, // 1: pkg.Say.List:input_type -> google.protobuf.Int64Value
+	2, // 2: pkg.Say.Sum:input_type -> google.protobuf.Int64Value
+	1, // 3: pkg.Say.Chat:input_type -> google.protobuf.StringValue
+	1, // 4: pkg.Say.Hello:output_type -> google.protobuf.StringValue
+	1, // 5: pkg.Say.List:output_type -> google.protobuf.StringValue
+	2, // 6: pkg.Say.Sum:output_type -> google.protobuf.Int64Value
+	1, // 7: pkg.Say.Chat:output_type -> google.protobuf.StringValue
 	4, // [4:8] is the sub-list for method output_type
 	0, // [0:4] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
@@ -63,12 +125,13 @@ func file_say_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_say_proto_rawDesc), len(file_say_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   0,
+			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_say_proto_goTypes,
 		DependencyIndexes: file_say_proto_depIdxs,
+		MessageInfos:      file_say_proto_msgTypes,
 	}.Build()
 	File_say_proto = out.File
 	file_say_proto_goTypes = nil

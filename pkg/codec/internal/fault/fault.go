@@ -8,9 +8,5 @@ const sender = "micro.codec"
 
 // Of gives the form of err that a caller gets, with a sender.
 func Of(err error) *status.Error {
-	e := status.FromError(err)
-	if e.ID == "" {
-		e = &status.Error{ID: sender, Code: e.Code, Detail: e.Detail, Refused: e.Refused}
-	}
-	return e
+	return status.FromError(err).From(sender)
 }
