@@ -22,11 +22,16 @@ func (c *completion) arguments(ctx context.Context) []candidate {
 	case "call", "stream", "describe":
 		return c.called(ctx)
 	case "health", "stats", "services", "registry get", "registry list", "registry watch", "registry export", "registry prune":
+		if n > 0 { // behind the URL of a server of gRPC, whose names no registry has
+			return nil
+		}
 		return c.services(ctx)
 	case "list":
 		switch {
 		case n == 0:
 			return c.kinds()
+		case n > 1: // likewise
+			return nil
 		case strings.HasPrefix(args[0], "topic"):
 			return c.topics(ctx)
 		}

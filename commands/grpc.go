@@ -184,18 +184,10 @@ func (in *invocation) targetCatalog(ctx context.Context, o describeOptions) (*ca
 	if len(o.protos.files) > 0 {
 		return o.protos.catalog(ctx)
 	}
-	if err := in.checkAddress(ctx, o.service); err != nil {
-		return nil, err
-	}
-	t, err := in.openTransport(ctx)
+	cl, err := in.targetClient(ctx, o.service)
 	if err != nil {
 		return nil, err
 	}
-	cl, err := client.New(client.WithTransport(t), in.otherTransports(o.service), client.WithTimeout(in.timeout))
-	if err != nil {
-		return nil, err
-	}
-	in.onClose(cl)
 	done := in.waiting("%s", o.service)
 	defer done()
 	cat, err := in.reflected(ctx, cl, o.service)

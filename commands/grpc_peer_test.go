@@ -73,6 +73,27 @@ func TestGRPCPeer(t *testing.T) {
 		{line: "stream sayer Say.List 2", want: "\"item 0\"\n\"item 1\"\n"},
 		{line: "stream grpc://AT Say.Sum", stdin: "1 2 3", want: "\"6\"\n"},
 		{line: "stream grpc://AT Say.Chat", stdin: `"a" "b"`, want: "\"Hello a\"\n\"Hello b\"\n"},
+		{line: "health grpc://AT -o name", code: 0, want: "grpc://AT\n"},
+		{line: "health grpc://AT -q .[].status", want: "ok\n"},
+		{line: "health grpc://AT/pkg.None -q .[].detail", code: 8},
+		{line: "health grpc://AT pkg.Say more", code: 2},
+		{line: "health grpc://127.0.0.1:1", code: 8},
+		{line: "health sayer -q .[].status", want: "ok\n"},
+		{line: "health sayer more", code: 2},
+		{line: "stats grpc://AT", code: 3},
+		{line: "stats grpc://AT/pkg.Say", code: 2},
+		{line: "stats grpc://127.0.0.1:1", code: 4},
+		{line: "list grpc://AT -o name", want: "pkg.Say\n"},
+		{line: "list services grpc://AT -q .[].endpoints", want: "4\n"},
+		{line: "services grpc://AT p*.Say -o name", want: "pkg.Say\n"},
+		{line: "list endpoints grpc://AT -o name", want: "pkg.Say/Chat\npkg.Say/Hello\npkg.Say/List\npkg.Say/Sum\n"},
+		{line: "list endpoints grpc://AT -q .[0].kind", want: "bidi\n"},
+		{line: "list services grpc://AT pkg.None", code: 3},
+		{line: "list services grpc://AT a b", code: 2},
+		{line: "list nodes grpc://AT", code: 2},
+		{line: "list grpc://AT --watch", code: 2},
+		{line: "list grpc://127.0.0.1:1", code: 4},
+		{line: "list grpc://", code: 2},
 		{line: "call grpc://AT grpc.health.v1.Health/Check", want: "{\"status\":\"SERVING\"}\n"},
 	} {
 		t.Run(c.line, func(t *testing.T) {
@@ -81,7 +102,7 @@ func TestGRPCPeer(t *testing.T) {
 			d, stdout, stderr := w.deps(pipe, nil, quotedWords(line)...)
 			d.Backends.Transports = commands.DefaultBackends().Transports
 			d.Stdin, d.StdinData = strings.NewReader(c.stdin), c.stdin != ""
-			if code := runMain(t, d); code != c.code || c.code == 0 && stdout.String() != c.want {
+			if code := runMain(t, d); code != c.code || c.code == 0 && stdout.String() != strings.ReplaceAll(c.want, "AT", at) {
 				t.Errorf("micro %s: exit %d, want %d\n%s\nwant\n%s\n%s", line, code, c.code, stdout, c.want, stderr)
 			}
 		})

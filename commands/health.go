@@ -12,13 +12,14 @@ import (
 
 func newHealth() *command {
 	return &command{
-		name: "health", group: "Discover", args: "[SERVICE]", short: "ask every node of a service how it is", max: 1,
-		long: "Without SERVICE the nodes of all services are asked. The exit code is 8 if one of them is neither ok nor alive, as is one that answers and " +
-			"has no Debug.Health.",
+		name: "health", group: "Discover", args: "[SERVICE | grpc://HOST:PORT [SERVICE]]", short: "ask every node of a service how it is", max: 2,
+		long: "Without SERVICE the nodes of all services are asked. A server of gRPC is asked by grpc.health.v1, as a whole where no service is " +
+			"given. The exit code is 8 if one of them is neither ok nor alive, as is one that answers and cannot say how it is.",
 		examples: []string{
 			"micro health greeter",
 			"micro health greeter --wait 30s  # until all are ok",
 			"micro health greeter --node greeter-7f3a91c2",
+			"micro health grpc://127.0.0.1:50051  # any server of gRPC",
 		},
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "node", Usage: "only the node with this `ID`"},
@@ -75,6 +76,14 @@ func runHealth(ctx context.Context, in *invocation) error {
 
 // healthRound finds the nodes and asks each.
 func (in *invocation) healthRound(ctx context.Context) ([]registry.Node, []check, error) {
+	if n, ok, err := in.targetNode(ctx); err != nil {
+		return nil, nil, err
+	} else if ok {
+		return []registry.Node{n}, []check{in.askGRPCHealth(ctx, in.dial, n.Address, n.Service)}, nil
+	}
+	if len(in.args) > 1 {
+		return nil, nil, in.oneTooMany(in.args[1])
+	}
 	nodes, err := in.chosenNodes(ctx, in.flags.String("node"))
 	if err != nil {
 		return nil, nil, err

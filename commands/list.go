@@ -16,13 +16,15 @@ import (
 
 func newList() *command {
 	return &command{
-		name: "list", aliases: []string{"ls"}, group: "Discover", args: "[services|nodes|endpoints|topics] [PATTERN]",
-		short: "list services, nodes, endpoints or topics", max: 2,
-		long: "PATTERN is a service's name, or a topic's for topics; *, ? and [ ] stand for what is not known of it.",
+		name: "list", aliases: []string{"ls"}, group: "Discover", args: "[services|nodes|endpoints|topics] [grpc://HOST:PORT] [PATTERN]",
+		short: "list services, nodes, endpoints or topics", max: 3,
+		long: "PATTERN is a service's name, or a topic's for topics; *, ? and [ ] stand for what is not known of it. A server of gRPC tells of " +
+			"services and endpoints by reflection.",
 		examples: []string{
 			"micro list  # the services",
 			"micro list nodes greeter --health  # its nodes, each asked how it is",
 			"micro list endpoints greeter",
+			"micro list services grpc://127.0.0.1:50051  # any server of gRPC",
 			"micro list nodes --meta zone=a -o name",
 			"micro list nodes --watch  # what comes and goes, as it happens",
 		},
@@ -34,7 +36,7 @@ func newList() *command {
 // newServices is "list services" for those who type it so in other tools.
 func newServices() *command {
 	c := newList()
-	c.name, c.aliases, c.group, c.args, c.max = "services", nil, "", "[PATTERN]", 1
+	c.name, c.aliases, c.group, c.args, c.max = "services", nil, "", "[grpc://HOST:PORT] [PATTERN]", 2
 	c.short, c.examples = "list services", []string{"micro services"}
 	c.run = func(ctx context.Context, in *invocation) error {
 		in.args = append([]string{"services"}, in.args...)
@@ -55,6 +57,7 @@ func listFlags() []cli.Flag {
 // listOptions is what list was asked for.
 type listOptions struct {
 	kind    string
+	target  string // the URL of a server of gRPC, in place of the registry
 	pattern string
 	filter  nodeFilter
 	health  bool
@@ -66,8 +69,9 @@ var listKinds = [...]string{"services", "nodes", "endpoints", "topics"}
 
 func readListOptions(in *invocation) (listOptions, error) {
 	o := listOptions{kind: "services", health: in.flags.Bool("health"), watch: in.flags.Bool("watch")}
-	if len(in.args) > 0 {
-		o.kind = in.args[0]
+	args := in.args
+	if len(args) > 0 && !isTarget(args[0]) {
+		o.kind, args = args[0], args[1:]
 	}
 	if singular := o.kind + "s"; slices.Contains(listKinds[:], singular) {
 		o.kind = singular
@@ -79,8 +83,17 @@ func readListOptions(in *invocation) (listOptions, error) {
 		}
 		return o, f.hint("one service", "micro list services "+o.kind)
 	}
-	if len(in.args) > 1 {
-		o.pattern = in.args[1]
+	var err error
+	if len(args) > 0 && isTarget(args[0]) {
+		if o.target, args, err = readTarget(args); err != nil {
+			return o, err
+		}
+	}
+	if len(args) > 1 {
+		return o, in.oneTooMany(args[1])
+	}
+	if len(args) > 0 {
+		o.pattern = args[0]
 	}
 	if _, err := path.Match(o.pattern, ""); err != nil {
 		return o, usage("pattern %q: a [ is not closed", o.pattern)
@@ -91,7 +104,6 @@ func readListOptions(in *invocation) (listOptions, error) {
 	if o.health && o.watch {
 		return o, usage("flags --health and --watch do not go together").hint("try", "micro health SERVICE --wait 1m")
 	}
-	var err error
 	o.filter, err = readNodeFilter(in.flags.String("version"), in.flags.StringSlice("meta"))
 	return o, err
 }
@@ -130,6 +142,9 @@ func runList(ctx context.Context, in *invocation) error {
 	o, err := readListOptions(in)
 	if err != nil {
 		return err
+	}
+	if o.target != "" {
+		return in.listTarget(ctx, o)
 	}
 	if o.watch {
 		return watchList(ctx, in, o)

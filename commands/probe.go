@@ -109,6 +109,9 @@ func (in *invocation) checkNodes(ctx context.Context, nodes []registry.Node) ([]
 		var h server.Health
 		took, err := in.ask(ctx, c, n, server.DebugHealth, &h)
 		out[i] = newCheck(h, took, err)
+		if out[i].status == alive && speaksGRPC(n) {
+			out[i] = in.askGRPCHealth(ctx, c, c.AddressOf(n), "")
+		}
 	})
 	return out, nil
 }

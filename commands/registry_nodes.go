@@ -28,6 +28,7 @@ const (
 
 func newRegistryList() *command {
 	c := newServices()
+	c.args, c.max = "[PATTERN]", 1
 	c.name, c.short = "list", "list the services that are registered"
 	c.examples = []string{"micro registry list", "micro registry list 'gr*' --registry http://127.0.0.1:8000"}
 	return c

@@ -19,7 +19,7 @@ import (
 
 func newStats() *command {
 	return &command{
-		name: "stats", group: "Discover", args: "[SERVICE]", short: "show what each node has done: calls, errors, latencies", max: 1,
+		name: "stats", group: "Discover", args: "[SERVICE | grpc://HOST:PORT]", short: "show what each node has done: calls, errors, latencies", max: 1,
 		long: "Counts are since the node's start; latencies are milliseconds of recent calls.",
 		examples: []string{
 			"micro stats greeter",
@@ -136,6 +136,11 @@ func (in *invocation) statsRoundWithin(ctx context.Context) ([]statsValue, int, 
 
 // statsRound asks each node; missing counts those that told nothing.
 func (in *invocation) statsRound(ctx context.Context) (values []statsValue, missing int, err error) {
+	if n, ok, err := in.targetNode(ctx); err != nil {
+		return nil, 0, err
+	} else if ok {
+		return in.targetStats(ctx, n)
+	}
 	nodes, err := in.chosenNodes(ctx, in.flags.String("node"))
 	if err != nil {
 		return nil, 0, err
@@ -157,6 +162,25 @@ func (in *invocation) statsRound(ctx context.Context) (values []statsValue, miss
 	return values, missing, nil
 }
 
+// targetStats asks a server of gRPC, which tells if it is one of this project.
+func (in *invocation) targetStats(ctx context.Context, n registry.Node) ([]statsValue, int, error) {
+	if n.Service != "" {
+		return nil, 0, usage("%s tells of all its services together: leave %q out", n.Address, n.Service)
+	}
+	v := in.statsOf(ctx, in.dial, n)
+	switch {
+	case v.Error == noDebugStats:
+		return nil, 0, fail(exitNotFound, "%s has no statistics: gRPC has no service for them, and it is none of this project, which has %s", n.Address, server.DebugStats).
+			hint("how it is", "micro health "+n.Address)
+	case v.Error != "":
+		return nil, 0, fail(exitUnavailable, "%s is not answering: %s", n.Address, v.Error)
+	}
+	return []statsValue{v}, 0, nil
+}
+
+// noDebugStats is said of a node that has no statistics.
+const noDebugStats = "it has no " + server.DebugStats
+
 func (in *invocation) statsOf(ctx context.Context, c *client.Client, n registry.Node) statsValue {
 	v := statsValue{Node: n.ID, Service: n.Service, Version: n.Version, Address: n.Address}
 	var answer json.RawMessage
@@ -167,7 +191,7 @@ func (in *invocation) statsOf(ctx context.Context, c *client.Client, n registry.
 	var st *status.Error
 	switch {
 	case errors.As(err, &st) && lacking(st):
-		v.Error = "it has no " + server.DebugStats
+		v.Error = noDebugStats
 	case err != nil:
 		v.Error = dialReason(err)
 	}
