@@ -43,6 +43,8 @@ type completion struct {
 	// head is what stands in word before the value of flag: "--output=".
 	head   string
 	dashed bool // a "--" stands before
+	// redirected says that the word is the file of a < or >.
+	redirected bool
 
 	found *discovery // what the registry told
 }
@@ -76,14 +78,15 @@ func complete(ctx context.Context, d *Deps) {
 			words = append(words, unquoted(w, d.env))
 		}
 	}
-	told := make(chan []candidate, 1)
+	told, closed := make(chan []candidate, 1), make(chan struct{})
 	go func() {
-		defer func() {
-			if recover() != nil { // a line that is half typed is no place for a stack
-				told <- nil
-			}
-		}()
-		told <- candidates(ctx, d, words, limit)
+		defer close(closed)
+		defer close(told)
+		defer func() { _ = recover() }() // a line that is half typed is no place for a stack
+		c := newCompletionOf(d, words, limit)
+		defer c.in.close() // which may take time
+		c.redirected = typed.redirected
+		told <- c.candidates(ctx)
 	}()
 	var all []candidate
 	select {
@@ -108,19 +111,17 @@ func complete(ctx context.Context, d *Deps) {
 		b.WriteString("\n")
 	}
 	_, _ = io.WriteString(d.Stdout, b.String())
+	select {
+	case <-closed:
+	case <-ctx.Done():
+	}
 }
 
-// grace is what the end of a lookup may take when its time is up: a registry that was closed in it.
+// grace is what the end of a lookup may take when its time is up: what the registry told is made into candidates in it.
 const grace = 100 * time.Millisecond
 
 // candidates gives the words that fit, each once.
-func candidates(ctx context.Context, d *Deps, words []string, limit time.Duration) []candidate {
-	quiet := *d
-	quiet.Stdin, quiet.Stdout, quiet.Stderr = strings.NewReader(""), io.Discard, io.Discard
-	quiet.StdinTTY, quiet.StdoutTTY, quiet.StderrTTY, quiet.StdinData = false, false, false, false
-	c := newCompletionOf(&quiet, words, limit)
-	defer c.in.close()
-	var out []candidate
+func (c *completion) candidates(ctx context.Context) (out []candidate) {
 	seen := map[string]bool{}
 	for _, k := range c.all(ctx) {
 		k.word = c.head + k.word
@@ -140,12 +141,15 @@ func candidates(ctx context.Context, d *Deps, words []string, limit time.Duratio
 const cursor = "\x00cursor"
 
 func newCompletionOf(d *Deps, words []string, limit time.Duration) *completion {
+	quiet := *d
+	quiet.Stdin, quiet.Stdout, quiet.Stderr = strings.NewReader(""), io.Discard, io.Discard
+	quiet.StdinTTY, quiet.StdoutTTY, quiet.StderrTTY, quiet.StdinData = false, false, false, false
 	last := len(words) - 1
 	root := tree()
 	l := takeApart(root, words[:last])
-	s, _ := readSettings(d, l) // what is wrong with them is told when the line is run
+	s, _ := readSettings(&quiet, l) // what is wrong with them is told when the line is run
 	s.timeout, s.quiet, s.verbose = limit, true, false
-	c := &completion{line: l, word: words[last], in: &invocation{Deps: d, settings: s, cmd: l.cmd, root: root, args: l.args}}
+	c := &completion{line: l, word: words[last], in: &invocation{Deps: &quiet, settings: s, cmd: l.cmd, root: root, args: l.args}}
 	for _, w := range words[:last] {
 		c.dashed = c.dashed || w == "--"
 	}
@@ -191,6 +195,8 @@ func (c *completion) values(name string) (all []string) {
 func (c *completion) all(ctx context.Context) []candidate {
 	cmd := c.line.cmd
 	switch {
+	case c.redirected:
+		return c.filesOf(c.word)
 	case c.flag != nil:
 		return c.flagValues(ctx)
 	case cmd.passThrough && c.dashed:

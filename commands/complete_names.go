@@ -180,8 +180,8 @@ func (c *completion) labels(ctx context.Context, flag string) (out []candidate) 
 			out = append(out, candidate{n.Version, n.Service})
 			continue
 		}
-		for _, k := range slices.Sorted(maps.Keys(n.Metadata)) {
-			out = append(out, candidate{k + "=" + n.Metadata[k], ""})
+		for _, label := range strings.Split(metaText(n.Metadata), ",") { // the framework's own are left out
+			out = append(out, candidate{label, ""})
 		}
 	}
 	return slices.DeleteFunc(out, func(k candidate) bool { return k.word == "" })
@@ -199,10 +199,13 @@ func (c *completion) called(ctx context.Context) []candidate {
 			return prefixed(service+"/", c.endpoints(ctx, service, c.word[len(service)+1:]))
 		}
 		out := c.services(ctx)
-		if c.word != "" {
+		if c.word != "" && !slices.ContainsFunc(out, func(k candidate) bool { return strings.HasPrefix(k.word, c.word) }) {
 			out = append(out, candidate{"grpc://", "a server of gRPC at HOST:PORT"}, candidate{"grpcs://", "a server of gRPC at HOST:PORT, with TLS"})
 		}
 		return out
+	}
+	if address := c.value("address"); isTarget(address) { // it stands in place of the service
+		args = append([]string{address}, args[1:]...)
 	}
 	service, words := args[0], args[1:]
 	if isTarget(service) {
@@ -227,6 +230,9 @@ func (c *completion) called(ctx context.Context) []candidate {
 	}
 	if c.line.cmd.name == "describe" {
 		return nil
+	}
+	if c.value("data") != "" || len(items) > 0 && looksLikeBody(items[0]) {
+		return nil // the request is there
 	}
 	return c.items(c.schema(ctx, service, name), items)
 }
@@ -283,8 +289,11 @@ func (c *completion) told(ctx context.Context, service string, schemas bool) []s
 // endpoints gives those of a service. Of a server of gRPC the services come first, and then their methods.
 func (c *completion) endpoints(ctx context.Context, service, word string) (out []candidate) {
 	for _, e := range c.told(ctx, service, false) {
-		if owner, _, path := strings.Cut(e.Name, "/"); path && isTarget(service) && !strings.HasPrefix(word, owner+"/") {
+		if owner, method, path := strings.Cut(e.Name, "/"); path && isTarget(service) && !strings.HasPrefix(word, owner+"/") {
 			out = append(out, candidate{owner + "/", "a service"})
+			if strings.HasPrefix(word, owner+".") {
+				out = append(out, candidate{owner + "." + method, aboutEndpoint(e)})
+			}
 			continue
 		}
 		out = append(out, candidate{e.Name, aboutEndpoint(e)})
@@ -326,9 +335,6 @@ func (c *completion) schema(ctx context.Context, service, name string) *schema.S
 
 // items completes the fields of a request, their values where they are a closed set, and files.
 func (c *completion) items(s *schema.Schema, given []string) []candidate {
-	if len(given) > 0 && looksLikeBody(given[0]) {
-		return nil
-	}
 	if strings.ContainsAny(c.word, "=@") {
 		if files := c.itemFiles(); files != nil {
 			return files
@@ -337,7 +343,7 @@ func (c *completion) items(s *schema.Schema, given []string) []candidate {
 		if err != nil {
 			return nil
 		}
-		return prefixed(c.word[:len(c.word)-len(it.value)], valuesOf(it.schema(s)))
+		return prefixed(c.word[:len(c.word)-len(it.value)], valuesOf(it.schema(s), it.op == ":="))
 	}
 	parent, head := s.At(), ""
 	if at := strings.LastIndexByte(c.word, '.'); at >= 0 && s != nil {
@@ -387,8 +393,8 @@ func (c *completion) itemFiles() []candidate {
 	return prefixed(c.word[:len(c.word)-len(file)], c.filesOf(file))
 }
 
-// valuesOf gives the values of a field where they are a closed set.
-func valuesOf(s *schema.Schema) (out []candidate) {
+// valuesOf gives the values of a field where they are a closed set, as text or as JSON.
+func valuesOf(s *schema.Schema, asJSON bool) (out []candidate) {
 	switch {
 	case s == nil:
 		return nil
@@ -396,7 +402,11 @@ func valuesOf(s *schema.Schema) (out []candidate) {
 		return []candidate{{"true", ""}, {"false", ""}}
 	}
 	for _, raw := range s.Enum {
-		out = append(out, candidate{strings.Trim(string(raw), `"`), ""})
+		value := string(raw)
+		if !asJSON {
+			value = strings.Trim(value, `"`)
+		}
+		out = append(out, candidate{value, ""})
 	}
 	return out
 }

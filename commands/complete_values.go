@@ -22,7 +22,11 @@ func (c *completion) flagValues(ctx context.Context) []candidate {
 		return c.outputForms()
 	case "color":
 		return []candidate{{"auto", "on a terminal"}, {"always", ""}, {"never", ""}}
-	case "registry", "store":
+	case "store":
+		return slices.DeleteFunc(schemes(c.in.Backends.Registries), func(k candidate) bool {
+			return slices.Contains(notBehind, strings.TrimSuffix(k.word, "://"))
+		})
+	case "registry":
 		return schemes(c.in.Backends.Registries, "default", "local", "mdns", "memory", "gossip")
 	case "transport":
 		return schemes(c.in.Backends.Transports, "http", "ws", "memory")
@@ -32,7 +36,13 @@ func (c *completion) flagValues(ctx context.Context) []candidate {
 		return c.contentTypes()
 	case "schema":
 		return []candidate{{"json", "JSON Schema"}}
-	case "proto", "map":
+	case "proto":
+		out := c.filesOf(word, ".proto")
+		for _, folder := range c.values("proto-path") {
+			out = append(out, c.filesBelow(folder, word, ".proto")...)
+		}
+		return out
+	case "map":
 		return c.filesOf(word, ".proto")
 	case "node":
 		return c.nodeIDs(ctx)
@@ -119,8 +129,13 @@ func (c *completion) contentTypes() []candidate {
 func (c *completion) files(word string) []candidate { return c.filesOf(or(word, c.word)) }
 
 // filesOf gives files that end so, and folders.
-func (c *completion) filesOf(word string, endings ...string) (out []candidate) {
-	for _, e := range c.entries(word) {
+func (c *completion) filesOf(word string, endings ...string) []candidate {
+	return c.filesBelow("", word, endings...)
+}
+
+// filesBelow is filesOf with names that are read below a folder.
+func (c *completion) filesBelow(folder, word string, endings ...string) (out []candidate) {
+	for _, e := range c.entries(folder, word) {
 		if strings.HasSuffix(e.word, "/") || len(endings) == 0 || slices.ContainsFunc(endings, func(end string) bool { return strings.HasSuffix(e.word, end) }) {
 			out = append(out, e)
 		}
@@ -129,14 +144,14 @@ func (c *completion) filesOf(word string, endings ...string) (out []candidate) {
 }
 
 func (c *completion) folders(word string) []candidate {
-	return slices.DeleteFunc(c.entries(word), func(e candidate) bool { return !strings.HasSuffix(e.word, "/") })
+	return slices.DeleteFunc(c.entries("", word), func(e candidate) bool { return !strings.HasSuffix(e.word, "/") })
 }
 
-// entries lists the folder that word is in, each entry spelt as word begins; those that begin with a dot where the word does.
-func (c *completion) entries(word string) (out []candidate) {
+// entries lists the folder that word is in, below another one, each entry spelt as word begins; those that begin with a dot where the word does.
+func (c *completion) entries(below, word string) (out []candidate) {
 	dir, name := word[:strings.LastIndexByte(word, '/')+1], word[strings.LastIndexByte(word, '/')+1:]
-	place := or(dir, ".")
-	if rest, home := strings.CutPrefix(dir, "~/"); home {
+	place := or(filepath.Join(below, dir), ".")
+	if rest, home := strings.CutPrefix(dir, "~/"); home && below == "" {
 		place = filepath.Join(c.in.env("HOME"), rest)
 	}
 	entries, _ := os.ReadDir(place)

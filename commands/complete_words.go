@@ -8,6 +8,8 @@ type typedLine struct {
 	quote  byte   // the quote that is open at the end; 0 is none
 	kept   int    // how many bytes of the last word readline leaves as they are: it replaces what follows
 	breaks string // what readline breaks words at
+	// redirected says that the last word is the file of a < or >. Others of these, with theirs, are no words.
+	redirected bool
 }
 
 // splitLine cuts a line into words as POSIX.1-2024, Shell Command Language, 2.2 has it. Nothing is run: of all expansions only $NAME and
@@ -20,11 +22,18 @@ func splitLine(line, breaks string, env func(string) string) typedLine {
 		ch := line[i]
 		switch {
 		case t.quote == 0 && (ch == ' ' || ch == '\t' || ch == '\n'):
-			if in {
-				t.words = append(t.words, word.String())
+			t.end(&word, in)
+			in = false
+			continue
+		case t.quote == 0 && (ch == '<' || ch == '>') && strings.IndexByte(breaks, ch) >= 0:
+			if strings.Trim(word.String(), "0123456789&") == "" { // 2>file
 				word.Reset()
+				in = false
 			}
-			in, t.kept = false, 0
+			t.end(&word, in)
+			in, t.redirected = false, true
+			continue
+		case t.redirected && !in && (ch == '&' || ch == '|'): // >&2 and >|file
 			continue
 		case ch == t.quote:
 			t.quote = 0
@@ -50,6 +59,19 @@ func splitLine(line, breaks string, env func(string) string) typedLine {
 	}
 	t.words = append(t.words, word.String())
 	return t
+}
+
+// end ends a word, where there is one.
+func (t *typedLine) end(word *strings.Builder, in bool) {
+	t.kept = 0
+	if !in {
+		return
+	}
+	if !t.redirected {
+		t.words = append(t.words, word.String())
+	}
+	t.redirected = false
+	word.Reset()
 }
 
 // unquoted gives a word as its program will get it.

@@ -25,6 +25,7 @@ var shellLines = []struct{ typed, want string }{
 	{"micro list --registry http:\th", "<micro><list><--registry><http://h>"},
 	{"micro call -H content-type:application/octet-s\t", "<micro><call><-H><content-type:application/octet-stream>"},
 	{"micro describe x --proto d/a\t", "<micro><describe><x><--proto><d/a file.proto>"},
+	{"micro registry --token-file ~/d/a\t", "<micro><registry><--token-file><HOME/d/a file.proto>"},
 	{"micro publish topic photo@d/a\t", "<micro><publish><topic><photo@d/a file.proto>"},
 	{"micro call grpc://ADDRESS greeter.S\tHell\tna\tx", "<micro><call><grpc://ADDRESS><greeter.Say/Hello><name=x>"},
 }
@@ -95,7 +96,7 @@ func TestShells(t *testing.T) {
 			for _, l := range shellLines {
 				from := p.len()
 				p.enter(strings.ReplaceAll(l.typed, "ADDRESS", h.address) + "\x01args \r")
-				p.await(t, from, strings.ReplaceAll(l.want, "ADDRESS", h.address)+"\r\n")
+				p.await(t, from, strings.NewReplacer("ADDRESS", h.address, "HOME", h.dir).Replace(l.want)+"\r\n")
 			}
 		})
 	}

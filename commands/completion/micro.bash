@@ -1,6 +1,7 @@
 # Completion of micro for bash 3.2 and newer. It needs no bash-completion.
 _micro() {
 	local word command=${1/#\~\//$HOME/}
+	type -P -- "$command" >/dev/null || command=micro # an alias
 	COMPREPLY=()
 	while IFS= read -r word; do
 		COMPREPLY+=("$word")

@@ -1,11 +1,12 @@
 #compdef micro
 # Completion of micro for zsh 5. A word that ends in one of = / : . @ goes on, and gets no space.
 _micro() {
-	local line word about
+	local line word about command=${(Q)words[1]/#\~\//$HOME/}
 	local -i wide=0
 	local -a typed whole open whole_about open_about
+	whence -p -- "$command" >/dev/null || command=micro # an alias
 	typed=("${(@)words[2,CURRENT-1]}" "$PREFIX")
-	local -a lines=("${(@f)$("${(Q)words[1]/#\~\//$HOME/}" __complete zsh "${(@)typed}" 2>/dev/null </dev/null)}")
+	local -a lines=("${(@f)$("$command" __complete zsh "${(@)typed}" 2>/dev/null </dev/null)}")
 	for line in "${(@)lines%%$'\t'*}"; do
 		(( $#line > wide )) && wide=$#line
 	done
@@ -19,6 +20,9 @@ _micro() {
 			whole+=("$word") whole_about+=("$about")
 		fi
 	done
+	if [[ -z $QIPREFIX ]] && compset -P '\~/'; then # compadd would quote the tilde
+		whole=("${(@)whole#\~/}") open=("${(@)open#\~/}")
+	fi
 	(( $#whole )) && compadd -V micro -l -d whole_about -a -- whole
 	(( $#open )) && compadd -V micro-open -l -d open_about -S '' -a -- open
 	(( $#whole + $#open ))
@@ -26,5 +30,6 @@ _micro() {
 if [[ ${funcstack[1]} == _micro ]]; then
 	_micro "$@"
 else
+	(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i; }
 	compdef _micro micro
 fi
