@@ -283,7 +283,8 @@ func (t *trial) noNode(err error) error {
 	return t.fail(Select, err)
 }
 
-// again decides whether another node, or a fresh connection to this one, is tried.
+// again decides whether another node, or a fresh connection to this one, is tried. A server whose error asks for another try after a
+// time, by a google.rpc.RetryInfo, gets it, or another node does, where the call may run twice.
 func (t *trial) again(err error) bool {
 	o, r := t.call.opts, t.rarely()
 	unrun := transport.NotSent(err) || status.IsRefused(err)
@@ -295,17 +296,31 @@ func (t *trial) again(err error) bool {
 	case unrun:
 		r.avoid = append(r.avoid, t.node.ID)
 		return true
-	case !lost(err) || r.resends >= o.resends || !(o.idempotent || declared(t.node, t.req.Endpoint)):
+	}
+	delay, asked := status.RetryDelay(err)
+	switch {
+	case !lost(err) && !asked, r.resends >= o.resends, !(o.idempotent || declared(t.node, t.req.Endpoint)):
 		return false
+	case !asked:
+		r.avoid = append(r.avoid, t.node.ID)
 	}
 	r.resends++
-	r.avoid = append(r.avoid, t.node.ID)
-	pause := time.NewTimer(rand.N(resendPause))
-	defer pause.Stop()
-	select {
-	case <-t.bounded().Done():
+	return t.pause(delay + rand.N(resendPause)) // those who were sent away together are not to come back so
+}
+
+// pause waits, and reports whether the call goes on. A pause that the call has no time for is not begun: its caller has the error at
+// once.
+func (t *trial) pause(d time.Duration) bool {
+	ctx := t.bounded()
+	if until, ok := ctx.Deadline(); ok && time.Until(until) <= d {
 		return false
-	case <-pause.C:
+	}
+	over := time.NewTimer(d)
+	defer over.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-over.C:
 		return true
 	}
 }

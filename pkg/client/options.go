@@ -20,7 +20,7 @@ import (
 const (
 	DefaultTimeout  = 5 * time.Second  // of a whole call, all its attempts included
 	DefaultAttempts = 10               // nodes that a call tries, where none of them has run it
-	DefaultResends  = 2                // times that a call is sent again which may have run, where it is idempotent
+	DefaultResends  = 2                // times that an idempotent call is sent again which may have run, or whose server asks for it
 	DefaultIdle     = 90 * time.Second // how long a connection is kept that nobody uses
 )
 
@@ -143,8 +143,9 @@ func Filter(f ...selector.Filter) CallOption {
 // Key is what selector.ConsistentHash goes by.
 func Key(key string) CallOption { return func(o *callOptions) { o.key = key } }
 
-// Idempotent declares that the call may run twice. It is then sent again where its outcome is not known. Endpoints that
-// their server declares idempotent need no such word.
+// Idempotent declares that the call may run twice. It is then sent again where its outcome is not known, and where the server's error
+// asks for that, after the time that it gives (see [status.RetryDelay]). Endpoints that their server declares idempotent need no such
+// word.
 func Idempotent() CallOption { return func(o *callOptions) { o.idempotent = true } }
 
 // Attempts bounds how many nodes are tried. Default DefaultAttempts; 1 is no second try.

@@ -29,7 +29,9 @@ func TestConformance(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) transport.Transport{
 		"own port": func(t *testing.T) transport.Transport { return newTransport(t, grpc.Options{}) },
 		"TLS":      func(t *testing.T) transport.Transport { return newTransport(t, grpc.Options{TLSConfig: config}) },
-		"gzip":     func(t *testing.T) transport.Transport { return newTransport(t, grpc.Options{Gzip: true, MaxMessage: gzipMax}) },
+		"gzip": func(t *testing.T) transport.Transport {
+			return newTransport(t, grpc.Options{Gzip: true, MaxMessage: gzipMax})
+		},
 		"beside HTTP": func(t *testing.T) transport.Transport {
 			return onePort{newTransport(t, grpc.Options{}), beside(t, transporthttp.Options{})}
 		},

@@ -165,7 +165,7 @@ func (c *channel) greeted(ctx context.Context) error {
 	case bytes.HasPrefix(first, []byte("HTTP/")):
 		return fmt.Errorf("%w: the peer speaks HTTP/1.1 alone, and no gRPC", transport.ErrProtocol)
 	case len(first) == 0:
-		return errors.New("the peer closed the connection")
+		return errors.New("the peer closed the connection, as servers of TLS do: those are called by grpcs")
 	}
 	return fmt.Errorf("%w: the peer does not speak HTTP/2: it began with %.20q", transport.ErrProtocol, c.wire.first)
 }

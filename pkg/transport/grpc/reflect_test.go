@@ -125,6 +125,27 @@ func grpcurl(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
+// TestGrpcurlFails: what is asked wrongly is told so that it can be put right.
+func TestGrpcurlFails(t *testing.T) {
+	t.Parallel()
+	program, err := testserver.Build("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl")
+	must(t, err)
+	at := serve(t, beside(t, transporthttp.Options{}))
+	huge := `"` + strings.Repeat("x", 4<<20) + `"`
+	for _, c := range []struct{ method, in, want string }{
+		{"greeter.Say/Hello", huge, "ResourceExhausted\n  Message: a message of 4194309 bytes is over the limit of 4194304\n"},
+		{"greeter.Say/Chat", `"a"` + huge, "ResourceExhausted\n  Message: a message of 4194309 bytes is over the limit of 4194304\n"},
+		{"greeter.Say/Hello", `"status 404 nobody"`, "NotFound\n  Message: nobody\n"},
+		{"greeter.Say/Nothing", `"a"`, `does not include a method named "Nothing"`},
+	} {
+		cmd := exec.CommandContext(t.Context(), program, "-plaintext", "-d", "@", at, c.method)
+		cmd.Stdin = strings.NewReader(c.in)
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s of %.20s: %v\n%.1000s\nwant %q", c.method, c.in, err, out, c.want)
+		}
+	}
+}
+
 // TestGrpcurl: grpcurl lists, describes and calls what has no .proto file.
 func TestGrpcurl(t *testing.T) {
 	t.Parallel()

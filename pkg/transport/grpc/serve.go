@@ -161,7 +161,7 @@ func unread(err error) *status.Error {
 	case errors.As(err, &e):
 		return e
 	case errors.Is(err, transport.ErrTooLarge):
-		return status.Wrap(err, status.TooLarge, "%v", err)
+		return status.Wrap(err, status.TooLarge, "%s", strings.TrimPrefix(err.Error(), transport.ErrTooLarge.Error()+": "))
 	case errors.Is(err, io.EOF):
 		return status.New(status.Unimplemented, "the method takes one message, and there is none")
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -10,10 +10,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/cb02dfca/micro/internal/testserver"
@@ -115,6 +117,41 @@ func TestRequests(t *testing.T) {
 				t.Errorf("HTTP %d, grpc-status %q, %q; want %s with %q", rsp.StatusCode, got, text, test.status, test.text)
 			}
 		})
+	}
+}
+
+// TestRetryInfo: a call that may run twice is made again when its server has asked for it, and no sooner; one that may not run twice, or
+// has no time for it, gives the error at once.
+func TestRetryInfo(t *testing.T) {
+	t.Parallel()
+	const delay = 200 * time.Millisecond
+	var calls atomic.Int32
+	late := func(_ context.Context, in *text) (*text, error) {
+		if calls.Add(1) == 1 {
+			return nil, status.New(status.ResourceExhausted, "later").With(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+		}
+		return in, nil
+	}
+	tr := beside(t, transporthttp.Options{})
+	addr, stop := serveMore(t, tr, func(s *server.Server) error { return server.Handle(s, "Late.Do", late) })
+	defer func() { must(t, stop()) }()
+	for name, by := range map[string]transport.Transport{"gRPC": newTransport(t, grpc.Options{}), "frames": tr} {
+		c := newClient(t, by)
+		for _, k := range []struct {
+			opts  []client.CallOption
+			calls int32
+		}{{[]client.CallOption{client.Idempotent()}, 2}, {nil, 1}, {[]client.CallOption{client.Idempotent(), client.Timeout(delay / 2)}, 1}} {
+			calls.Store(0)
+			begun := time.Now()
+			_, err := client.Call[text](t.Context(), c, "greeter", "Late.Do", wrapperspb.String("x"), append(k.opts, client.Address(addr))...)
+			took := time.Since(begun)
+			if again := k.calls == 2; calls.Load() != k.calls || (err == nil) != again || again && took < delay {
+				t.Errorf("%s, %d calls wanted: %d in %s, %v", name, k.calls, calls.Load(), took, err)
+			}
+			if d, ok := status.RetryDelay(err); err != nil && (!ok || d != delay) {
+				t.Errorf("%s: the error asks for %s: %v", name, d, err)
+			}
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ type serverConn struct {
 	x    *exchange
 	in   feed
 	done chan struct{} // closed when nothing more is to be sent, nor to be read
+	bad  *status.Error // what was wrong with a message of the client's; of the request's goroutine
 
 	mu      sync.Mutex // of the one who sends
 	ended   bool       // done is closed
@@ -74,7 +75,11 @@ func (c *serverConn) read(m *transport.Message) {
 			}
 			return
 		case err != nil:
-			c.in.end(c.lost(err))
+			err = c.lost(err)
+			if e := (*status.Error)(nil); errors.As(err, &e) || errors.Is(err, transport.ErrTooLarge) {
+				c.bad = unread(err)
+			}
+			c.in.end(err)
 			return
 		}
 	}
@@ -214,7 +219,9 @@ func (c *serverConn) finish() {
 	c.edge.Lock()
 	c.gone = true
 	c.edge.Unlock()
-	switch {
+	switch failed := c.trailer != nil && c.trailer.Header.Get(transport.HeaderError) != ""; {
+	case c.bad != nil && (c.trailer == nil || failed): // the handler knows no more than that the stream has failed
+		c.x.end(nil, c.bad)
 	case c.trailer == nil:
 		c.x.end(nil, status.New(status.Unavailable, "the server broke the stream off"))
 	default:
