@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -179,7 +180,11 @@ func encodeNumber(e *Encoder, v reflect.Value) error {
 		return e.sink.Int(n)
 	}
 	if n, err := strconv.ParseUint(text, 10, 64); err == nil {
-		return e.sink.Uint(n)
+		err = e.sink.Uint(n)
+		if f := float64(n); errors.Is(err, codec.ErrUnsupported) && strconv.FormatFloat(f, 'f', -1, 64) == text {
+			return e.sink.Float(f) // what JSON makes of a float of that size
+		}
+		return err
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	switch {
