@@ -175,6 +175,7 @@ type SubscribeOptions struct {
 	Concurrency int
 	Timeout     time.Duration
 	Reuse       bool
+	Worker      func() Worker // nil for none
 }
 
 // SubscribeOption changes how a subscription behaves.
@@ -201,6 +202,21 @@ func Timeout(d time.Duration) SubscribeOption {
 // used for later ones, where the backend can. Default: a handler may keep messages.
 func Reuse() SubscribeOption {
 	return func(o *SubscribeOptions) { o.Reuse = true }
+}
+
+// Worker handles messages for one goroutine, one after the other.
+type Worker interface {
+	// Handle does what the subscription's Handler does.
+	Handle(ctx context.Context, m *Message) error
+	// Done says that no other message follows. It is called once, also where Handle has ended the goroutine.
+	Done()
+}
+
+// Workers gives a handler that has something to prepare the chance to do it once for many messages: a backend that hands several
+// to one goroutine may ask for a Worker for those, in place of the Handler. Default: the Handler is called. A broker that puts a Handler of
+// its own in place of the one it was given, and passes the options on, adds Workers(nil) to them.
+func Workers(worker func() Worker) SubscribeOption {
+	return func(o *SubscribeOptions) { o.Worker = worker }
 }
 
 // ReadOptions gives what opts say over the defaults, or an error that wraps ErrInvalid. Backends call it.

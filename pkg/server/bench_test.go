@@ -104,7 +104,8 @@ func BenchmarkServe(b *testing.B) {
 	}
 }
 
-func BenchmarkEvent(b *testing.B) {
+// eventful gives a subscription whose handler reads its message, and a message.
+func eventful(b *testing.B) (*server.Subscription, *broker.Message) {
 	s, err := server.New("greeter")
 	if err != nil {
 		b.Fatal(err)
@@ -113,8 +114,11 @@ func BenchmarkEvent(b *testing.B) {
 		_, err := c.RecvRaw()
 		return err
 	})
-	sub := s.Subscriptions()[0]
-	m := &broker.Message{Topic: "events", Header: fourPairs(), Body: make([]byte, 128)}
+	return s.Subscriptions()[0], &broker.Message{Topic: "events", Header: fourPairs(), Body: make([]byte, 128)}
+}
+
+func BenchmarkEvent(b *testing.B) {
+	sub, m := eventful(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := sub.Handle(b.Context(), m); err != nil {
@@ -130,5 +134,18 @@ func BenchmarkRoute(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = c.router(header)
+	}
+}
+
+// BenchmarkEvents is BenchmarkEvent for messages that one goroutine handles one after the other.
+func BenchmarkEvents(b *testing.B) {
+	sub, m := eventful(b)
+	w := sub.Worker()
+	defer w.Done()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := w.Handle(b.Context(), m); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -46,9 +46,13 @@ func (s *stats) end(start int64, weight uint64, err error) {
 		s.errors.Add(1)
 	}
 	s.ended.Add(1)
-	if weight == 0 {
-		return
+	if weight > 0 {
+		s.timed(start, weight)
 	}
+}
+
+// timed takes the time of a call that began at start, and stands for weight ones.
+func (s *stats) timed(start int64, weight uint64) {
 	d := time.Duration(callctx.Now() - start)
 	s.times.add(d, weight)
 	if isSlow := d >= slow; isSlow != s.slow.Load() {

@@ -28,7 +28,7 @@ type Subscription struct {
 	server  *Server
 	handler Handler
 	last    atomic.Pointer[heading]
-	tables  sync.Pool // *table
+	workers sync.Pool // *worker
 	stats   stats
 }
 
@@ -57,9 +57,9 @@ func (s *Server) Subscribe(topic string, h Handler, opts ...broker.SubscribeOpti
 	if s.serving {
 		return fmt.Errorf("%w: subscription of %q", ErrServing, topic)
 	}
-	s.subscriptions = append(s.subscriptions, &Subscription{
-		Topic: topic, Queue: o.Queue, Options: opts, server: s, handler: wrap(h, s.middleware),
-	})
+	sub := &Subscription{Topic: topic, Queue: o.Queue, server: s, handler: wrap(h, s.middleware)}
+	sub.Options = append(slices.Clip(opts), broker.Workers(sub.Worker))
+	s.subscriptions = append(s.subscriptions, sub)
 	return nil
 }
 
@@ -106,57 +106,143 @@ func (s *Server) topics() map[string]*topic {
 // turned into errors. Its errors are status errors, or as the handler returned them. The handler's context ends when it
 // returns. m is the handler's to keep.
 func (sub *Subscription) Handle(ctx context.Context, m *broker.Message) error {
-	h := sub.heading(m)
+	w := sub.worker()
+	defer w.Done() // also where the handler ends the goroutine
+	return w.Handle(ctx, m)
+}
+
+// Worker gives what does the same as Handle for messages that one goroutine handles one after the other, at about half the
+// cost. Options has it, so a broker that is given those finds it.
+func (sub *Subscription) Worker() broker.Worker { return sub.worker() }
+
+func (sub *Subscription) worker() *worker {
+	w, ok := sub.workers.Get().(*worker)
+	if !ok {
+		w = &worker{sub: sub}
+	}
+	w.number = sub.stats.begun.Add(1)
+	return w
+}
+
+// worker is what a goroutine needs to hand messages to a handler, one at a time. What would be touched by all goroutines for
+// each message, above all the counts, it touches once for some of them. Pointers it writes as few as it can: while the collector
+// marks, each costs as much as the rest of a message's way.
+type worker struct {
+	sub   *Subscription
+	call  *Call
+	lost  bool // the Call may still be its handler's
+	slab  []eventContext
+	used  int       // contexts of the slab
+	at    *occasion // of the latest context
+	ended uint64    // messages that were handled, and are not counted yet
+
+	// number tells which messages are timed. It is the one that the stats have for the first message, and goes on by itself.
+	number uint64
+}
+
+// Handle implements broker.Worker.
+func (w *worker) Handle(ctx context.Context, m *broker.Message) error {
+	h := w.sub.heading(m)
 	if err := ctx.Err(); err != nil {
 		return status.Refuse(status.CodeOf(err), "the call came with no time left")
 	}
-	t, ok := sub.tables.Get().(*table)
-	if !ok {
-		t = new(table)
+	own := w.context(ctx, h.values)
+	c := w.begin(h.route, own, m)
+	err := w.run(own, c)
+	if err == nil && c.unary.taken {
+		w.lost = false
+		return nil
 	}
-	own := t.context(ctx, h.values)
-	c := t.begin(h.route, own, m)
-	err := sub.run(own, c)
-	t.end(c, err)
-	sub.tables.Put(t)
+	return w.leave(h.route, c, err)
+}
+
+// leave leaves a Call to its handler that may still have it: one that failed, or that did not look at its message. One that went
+// as it should is used again; see Call.end.
+func (w *worker) leave(rt *route, c *Call, err error) error {
+	c.unary.state.Store(abandoned)
 	if err == nil {
 		return nil
 	}
-	return h.route.public(err)
+	return rt.public(err)
 }
 
-// run runs the handler, counts it, ends its context, and turns a panic into an error.
-func (sub *Subscription) run(ctx *eventContext, c *Call) (err error) {
-	var start int64
-	st := &sub.stats
-	weight := st.eventWeight()
-	if weight > 0 {
-		start = callctx.Now()
-	}
-	st.begun.Add(1)
+// run runs the handler, ends its context, and turns a panic into an error.
+func (w *worker) run(ctx *eventContext, c *Call) (err error) {
+	start, weight := w.clock()
 	defer func() {
 		if p := recover(); p != nil {
+			sub := w.sub
 			sub.server.logger.ErrorContext(ctx, "handler panicked", "service", sub.server.name, "endpoint", sub.Topic, "panic", p, "stack", string(debug.Stack()))
 			err = status.New(status.Internal, "the handler panicked")
 		}
 		ctx.end()
-		st.end(start, weight, err)
+		w.ended++
+		if weight > 0 || err != nil {
+			w.note(start, weight, err)
+		}
 	}()
-	return sub.handler(ctx, c)
+	return w.sub.handler(ctx, c)
 }
 
 // timedEvents is timedBits of messages: they come by the thousand, and the clock costs as much as all that is done for one.
 const timedEvents = 5
 
-// eventWeight is weight for messages.
-func (s *stats) eventWeight() uint64 {
+// clock gives how many messages the next one stands for in the times, and where that is not zero, when it began. Before one that
+// is timed the others are counted; so a handler that takes long is not behind many that are not.
+func (w *worker) clock() (start int64, weight uint64) {
+	number := w.number
+	w.number++
 	switch {
-	case s.slow.Load():
-		return 1
-	case s.begun.Load()*golden>>(64-timedEvents) == 0:
-		return 1 << timedEvents
+	case w.sub.stats.slow.Load():
+		weight = 1
+	case number*golden>>(64-timedEvents) == 0:
+		weight = 1 << timedEvents
+	default:
+		return 0, 0
 	}
-	return 0
+	w.count()
+	return callctx.Now(), weight
+}
+
+// note is for a message that was timed, or has failed.
+func (w *worker) note(start int64, weight uint64, err error) {
+	w.count()
+	if err != nil {
+		w.sub.stats.errors.Add(1)
+	}
+	if weight > 0 {
+		w.sub.stats.timed(start, weight)
+	}
+}
+
+// count counts the messages that have been handled. The stats have one more that has begun for each worker: the one that it
+// handles.
+func (w *worker) count() {
+	if w.ended > 0 {
+		w.sub.stats.begun.Add(w.ended) // before ended, which is never more
+		w.sub.stats.ended.Add(w.ended)
+		w.ended = 0
+	}
+}
+
+// Done implements broker.Worker.
+func (w *worker) Done() {
+	st := &w.sub.stats
+	if w.ended != 1 {
+		st.begun.Add(w.ended - 1) // there is no other message
+	}
+	if w.ended > 0 {
+		st.ended.Add(w.ended)
+		w.ended = 0
+	}
+	if w.lost {
+		w.call, w.lost = nil, false
+	}
+	if c := w.call; c != nil { // it holds nothing of the latest message
+		c.ctx, c.message = context.Background(), nil
+		c.unary.body, c.unary.received = nil, true
+	}
+	w.sub.workers.Put(w)
 }
 
 // heading gives what is to be known of m's header: most messages have the header of the one before.
@@ -170,53 +256,38 @@ func (sub *Subscription) heading(m *broker.Message) *heading {
 	return h
 }
 
-// table is what a goroutine needs to hand messages to a handler, one at a time.
-type table struct {
-	call *Call // nil where the latest is still its handler's
-	free []eventContext
-	at   *occasion // of the latest context
-}
-
-// eventSlab is how many contexts are allocated at a time: 1 KiB. A context that is kept keeps its slab.
-const eventSlab = 64
+// eventSlab is how many contexts are allocated at a time: 3 KiB. A context that is kept keeps its slab.
+const eventSlab = 128
 
 // context gives a handler's context. The caller ends it.
-func (t *table) context(parent context.Context, values callctx.Values) *eventContext {
-	if t.at == nil || !t.at.is(parent, values) {
-		t.at = &occasion{parent, values, reflect.TypeOf(parent).Kind() == reflect.Pointer}
+func (w *worker) context(parent context.Context, values callctx.Values) *eventContext {
+	if w.at == nil || !w.at.is(parent, values) {
+		w.at = &occasion{parent, values, reflect.TypeOf(parent).Kind() == reflect.Pointer}
 	}
-	if len(t.free) == 0 {
-		t.free = make([]eventContext, eventSlab)
+	if w.used == len(w.slab) {
+		w.slab, w.used = make([]eventContext, eventSlab), 0
 	}
-	c := &t.free[0]
-	t.free = t.free[1:]
-	c.occasion = t.at
+	c := &w.slab[w.used]
+	w.used++
+	c.occasion = w.at
 	return c
 }
 
 // begin gives a Call for m.
-func (t *table) begin(rt *route, ctx context.Context, m *broker.Message) *Call {
-	c := t.call
-	if c == nil {
+func (w *worker) begin(rt *route, ctx context.Context, m *broker.Message) *Call {
+	c := w.call
+	if c == nil || w.lost {
 		c = new(Call)
 		c.pipe = &c.unary
+		w.call = c
 	}
-	t.call = nil
-	c.route, c.ctx, c.message = rt, ctx, m
+	w.lost = true
+	if c.route != rt {
+		c.route = rt
+	}
+	c.ctx, c.message = ctx, m
 	c.unary.body, c.unary.received, c.unary.taken = m.Body, false, false
 	return c
-}
-
-// end takes back a Call whose handler returned err. One that went as it should is used again; see Call.end.
-func (t *table) end(c *Call, err error) {
-	u := &c.unary
-	if err != nil || !u.taken {
-		u.state.Store(abandoned)
-		return
-	}
-	c.ctx, c.message = context.Background(), nil
-	u.body, u.received = nil, true
-	t.call = c
 }
 
 // occasion is what the contexts of messages have in common that a broker hands over one after the other.
@@ -230,24 +301,32 @@ func (o *occasion) is(parent context.Context, values callctx.Values) bool {
 	return o.pointer && o.parent == parent && o.values == values
 }
 
-// eventContext is the context of one message: two words, until somebody waits for its end. It is never another message's. Its
+// eventContext is the context of one message: three words, until somebody waits for its end. It is never another message's. Its
 // methods may be called concurrently.
 type eventContext struct {
 	*occasion
-	state atomic.Pointer[ending] // nil: it has not ended, and nobody waits
+	ending atomic.Pointer[ending] // what those who wait, wait for; nil: nobody does
+	over   atomic.Uint32          // one of the following
 }
 
 var _ context.Context = (*eventContext)(nil)
 
-// ending is what an eventContext has once somebody waits for it, or once it has ended.
+// The states of an eventContext.
+const (
+	underWay  uint32 = iota
+	waitedFor        // by somebody who has the ending
+	returned         // its handler has
+)
+
+// ending is what an eventContext has once somebody waits for it.
 type ending struct {
 	context.Context
 
 	cancel context.CancelFunc
 }
 
-// returned is the ending of contexts that ended before anybody waited. It is not changed.
-var returned = func() *ending {
+// unseen is the ending of contexts for which nobody waited before their handlers had returned. It is not changed.
+var unseen = func() *ending {
 	e := newEnding(context.Background())
 	e.cancel()
 	return e
@@ -261,21 +340,27 @@ func newEnding(parent context.Context) *ending {
 
 // end ends the context, as its handler has returned.
 func (c *eventContext) end() {
-	if !c.state.CompareAndSwap(nil, returned) {
-		c.state.Load().cancel()
+	if c.over.Swap(returned) == waitedFor {
+		c.ending.Load().cancel()
 	}
 }
 
 // waited gives the ending, and makes it where there is none.
 func (c *eventContext) waited() *ending {
-	if e := c.state.Load(); e != nil {
-		return e
+	e := c.ending.Load()
+	if e == nil {
+		if e = unseen; c.over.Load() != returned {
+			e = newEnding(c.parent)
+		}
+		if !c.ending.CompareAndSwap(nil, e) {
+			e.cancel()
+			e = c.ending.Load()
+		}
 	}
-	e := newEnding(c.parent)
-	if !c.state.CompareAndSwap(nil, e) {
-		e.cancel()
+	if c.over.Load() != waitedFor && !c.over.CompareAndSwap(underWay, waitedFor) && c.over.Load() == returned {
+		e.cancel() // end did not see that somebody waits
 	}
-	return c.state.Load()
+	return e
 }
 
 // Done implements context.Context.
@@ -288,14 +373,10 @@ func (c *eventContext) AfterFunc(f func()) (stop func() bool) {
 
 // Err implements context.Context.
 func (c *eventContext) Err() error {
-	e := c.state.Load()
-	if e == nil {
-		if c.parent.Err() == nil {
-			return nil
-		}
-		e = c.waited() // what was told once is told again
+	if c.over.Load() == underWay && c.parent.Err() == nil {
+		return nil
 	}
-	return e.Err()
+	return c.waited().Err() // what was told once is told again
 }
 
 // Deadline implements context.Context.

@@ -2,7 +2,10 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,4 +166,114 @@ func TestTypedSubscriptionsReuse(t *testing.T) {
 			}
 		}
 	}
+}
+
+// endpointStats gives what Debug.Stats tells of the only subscription.
+func endpointStats(t *testing.T, c *directConn) server.EndpointStats {
+	t.Helper()
+	d := c.with("Debug.Stats", `{}`)
+	d.call(time.Minute)
+	var st server.Stats
+	if err := json.Unmarshal(d.rsp.Body, &st); err != nil || len(st.Endpoints) != 1 {
+		t.Fatalf("Debug.Stats: %v %s", err, d.rsp.Body)
+	}
+	return st.Endpoints[0]
+}
+
+// TestEventWorkers: what a goroutine handles by a Worker is counted as if by Handle, at the latest when it is done; also where a
+// handler panics, or ends the goroutine.
+func TestEventWorkers(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	kept := make(chan context.Context, 2)
+	_ = s.Subscribe("topic", func(ctx context.Context, c *server.Call) error {
+		switch string(c.Message().Body) {
+		case "error":
+			return errors.New("test")
+		case "panic":
+			panic("test")
+		case "exit":
+			kept <- ctx
+			runtime.Goexit()
+		}
+		return nil
+	})
+	sub := s.Subscriptions()[0]
+	o, err := broker.ReadOptions(sub.Options)
+	if err != nil || o.Worker == nil {
+		t.Fatalf("%v: brokers are not told of the worker", err)
+	}
+	c := direct(t, s)
+	var work sync.WaitGroup
+	for i := range 4 {
+		work.Go(func() {
+			w := o.Worker()
+			defer w.Done()
+			for j := range 1000 {
+				body := "well"
+				if j == 500 {
+					body = []string{"error", "panic", "exit", "well"}[i]
+				}
+				err := w.Handle(t.Context(), &broker.Message{Topic: "topic", Body: []byte(body)})
+				if (err != nil) != (body != "well") {
+					t.Errorf("%s: %v", body, err)
+				}
+			}
+		})
+	}
+	work.Go(func() { _ = sub.Handle(t.Context(), &broker.Message{Topic: "topic", Body: []byte("exit")}) }) // as other brokers do
+	work.Wait()
+	for range 2 {
+		if ctx := <-kept; !errors.Is(ctx.Err(), context.Canceled) {
+			t.Errorf("the context of a handler that ended its goroutine: %v", ctx.Err())
+		}
+	}
+	if st := endpointStats(t, c); st.Calls != 3502 || st.Errors != 2 || st.Inflight != 0 {
+		t.Errorf("%+v, want 3502 calls, 2 errors and none under way", st)
+	}
+}
+
+// TestEventWorkerAtWork: a message that is being handled counts as under way, those before it as handled, where they took long.
+func TestEventWorkerAtWork(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	_ = s.Subscribe("topic", func(_ context.Context, c *server.Call) error {
+		_ = c.Message()
+		for begin := time.Now(); time.Since(begin) < 50*time.Microsecond; { // slow is from 20 on
+		}
+		return nil
+	})
+	c := direct(t, s)
+	w := s.Subscriptions()[0].Worker()
+	for range 40 {
+		if err := w.Handle(t.Context(), &broker.Message{Topic: "topic"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := endpointStats(t, c); st.Inflight != 1 || st.Calls < 8 {
+		t.Errorf("%+v, want one under way, and most of 39 calls", st)
+	}
+	w.Done()
+	if st := endpointStats(t, c); st.Inflight != 0 || st.Calls != 40 {
+		t.Errorf("%+v, want 40 calls, and none under way", st)
+	}
+}
+
+// TestEventContextWaitedForAtItsEnd: whoever begins to wait while the handler returns is told.
+func TestEventContextWaitedForAtItsEnd(t *testing.T) {
+	t.Parallel()
+	var waiting sync.WaitGroup
+	handle := eventsOf(t, func(ctx context.Context, c *server.Call) error {
+		for range 2 {
+			waiting.Go(func() { <-ctx.Done() })
+		}
+		_, err := c.RecvRaw()
+		return err
+	})
+	for range 2000 {
+		if err := handle(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting.Wait()
 }

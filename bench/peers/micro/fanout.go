@@ -8,7 +8,6 @@ import (
 	"github.com/cb02dfca/micro/bench/internal/cell"
 	"github.com/cb02dfca/micro/bench/internal/worker"
 	"github.com/cb02dfca/micro/pkg/broker"
-	brokerhttp "github.com/cb02dfca/micro/pkg/broker/http"
 	"github.com/cb02dfca/micro/pkg/micro"
 	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/registry/memory"
@@ -43,17 +42,18 @@ func subscribe(c cell.Cell, delivered *worker.Counter, opts ...broker.SubscribeO
 	return worker.Place{Extra: extra}, err
 }
 
-// publish has c.Callers publishers. An operation publishes a batch of messages and waits until each subscriber's handler
+// publish has c.Callers publishers in a service. An operation publishes a batch of messages and waits until each subscriber's handler
 // has returned for each of them.
 func publish(c cell.Cell, at worker.Place) ([]worker.Op, error) {
 	r, err := listing(at, 0)
 	if err != nil {
 		return nil, err
 	}
-	b, err := brokerhttp.New(r, brokerhttp.Options{})
+	svc, err := run(func(*micro.Service) error { return nil }, micro.Registry(r))
 	if err != nil {
 		return nil, err
 	}
+	b := svc.Broker()
 	var ops []worker.Op
 	for range c.Callers {
 		batch := make([]*broker.Message, worker.Batch(c))

@@ -3,7 +3,7 @@
 //	micro       a whole call: client.Call with a registry, a selector, the default timeout, four pairs of metadata and a
 //	            middleware on each side, to a service that micro.Service runs; its handler is server.Pooled, that is, it
 //	            agrees that its messages are used again
-//	            and subscribers do with broker.Reuse
+//	            and subscribers do with broker.Reuse; publishers are in a service, too
 //	micro-keep  publish and subscribe without broker.Reuse: a handler may keep the messages that it is given
 //	micro-bare  the same message over the transport alone, without client.Client, to the same handler
 //	micro-tls   micro over TLS

@@ -146,16 +146,6 @@ type reader struct{ rest []byte }
 var errShort = errors.New("it is cut off")
 
 func (r *reader) number() (uint64, error) {
-	if len(r.rest) > 0 && r.rest[0] < 0x80 { // most of them
-		n := uint64(r.rest[0])
-		r.rest = r.rest[1:]
-		return n, nil
-	}
-	if len(r.rest) > 1 && r.rest[1] < 0x80 { // and most of the others
-		n := uint64(r.rest[0]&0x7f) | uint64(r.rest[1])<<7
-		r.rest = r.rest[2:]
-		return n, nil
-	}
 	n, size := binary.Uvarint(r.rest)
 	if size <= 0 {
 		return 0, errShort
@@ -166,18 +156,30 @@ func (r *reader) number() (uint64, error) {
 
 // text gives the next text, of max bytes at most, which may be appended to without harm.
 func (r *reader) text(max int) ([]byte, error) {
-	n, err := r.number()
+	n, size := length(r.rest)
 	switch {
-	case err != nil:
-		return nil, err
-	case n > uint64(len(r.rest)):
+	case size <= 0 || n > uint64(len(r.rest)-size):
 		return nil, errShort
 	case n > uint64(max):
 		return nil, fmt.Errorf("%d bytes where %d may be", n, max)
 	}
-	text := r.rest[:n:n]
-	r.rest = r.rest[n:]
+	end := size + int(n)
+	text := r.rest[size:end:end]
+	r.rest = r.rest[end:]
 	return text, nil
+}
+
+// length is binary.Uvarint, at less cost for one byte or two, as most are.
+func length(data []byte) (n uint64, size int) {
+	if len(data) > 1 {
+		if data[0] < 0x80 {
+			return uint64(data[0]), 1
+		}
+		if data[1] < 0x80 {
+			return uint64(data[0]&0x7f) | uint64(data[1])<<7, 2
+		}
+	}
+	return binary.Uvarint(data)
 }
 
 // decodeBatch takes a batch apart, whose storage becomes the messages', which are appended to ms.

@@ -1,6 +1,7 @@
 package http
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,51 +49,53 @@ func (b *Broker) takeBatch(ctx context.Context, id, contentType string, req, rsp
 		b.refuseBatch(rsp, status.Refuse(status.UnsupportedMedia, "content type %.80q, want %s", contentType, contentBatch))
 		return
 	}
-	st := s.storage()
-	st.data, req.Body = req.Body, st.data
-	var err error
-	if st.messages, err = decodeBatch(st.messages, st.data, s.topic, b.options.MaxMessage); err == nil && len(st.messages) == 0 {
+	data, room := req.Body, s.room()
+	if !s.reuse {
+		// They may keep it. A copy of the whole costs less than to give away what it was read into: that is warm, and need not be
+		// cleared and grown anew for the next batch.
+		data = bytes.Clone(data)
+	}
+	ms, err := decodeBatch((*room)[:0], data, s.topic, b.options.MaxMessage)
+	if err == nil && len(ms) == 0 {
 		err = errors.New("it is empty")
 	}
 	if err != nil {
 		b.refuseBatch(rsp, status.Refuse(status.InvalidArgument, "not a batch of messages: %s", err))
 		return
 	}
-	ms := st.messages
+	*room = ms
 	outs, over := s.receiver.Deliver(ctx, ms)
 	rsp.Header = append(rsp.Header, s.ack...)
 	rsp.Body = append(rsp.Body, encodeOutcomes(outs, func(first, end int) *status.Error {
 		return b.tell(s, ms[first].ID, outs[first], end-first)
 	})...)
-	if over {
-		s.giveBack(st)
+	switch {
+	case !s.reuse:
+	case over:
+		giveBack(room)
+	default:
+		req.Body = nil // a handler that was left behind may still read it
 	}
 }
 
-// storage is what the messages of a batch lie in: the request's own, which is the handlers', who may keep it.
-type storage struct {
-	data     []byte
-	messages []broker.Message
-}
+// messageRooms are what the messages of batches lie in, for subscriptions with broker.Reuse.
+var messageRooms = sync.Pool{New: func() any { return new([]broker.Message) }}
 
-// storages are those of subscriptions with broker.Reuse.
-var storages = sync.Pool{New: func() any { return new(storage) }}
-
-func (s *subscription) storage() *storage {
+// room gives storage for the messages of a batch: the handlers' own, unless they keep none.
+func (s *subscription) room() *[]broker.Message {
 	if !s.reuse {
-		return new(storage)
+		return new([]broker.Message)
 	}
-	return storages.Get().(*storage)
+	return messageRooms.Get().(*[]broker.Message)
 }
 
-// giveBack lets the storage of a batch that nobody uses any more be used again.
-func (s *subscription) giveBack(st *storage) {
-	if !s.reuse || cap(st.data) > 4*batchBytes || cap(st.messages) > batchMessages {
+// giveBack lets the storage of messages that nobody uses any more be used again.
+func giveBack(room *[]broker.Message) {
+	if cap(*room) > batchMessages {
 		return
 	}
-	clear(st.messages) // of what its handlers may have put there
-	st.data, st.messages = st.data[:0], st.messages[:0]
-	storages.Put(st)
+	clear(*room) // of what its handlers may have put there
+	messageRooms.Put(room)
 }
 
 // tell gives the error that a publisher gets for n messages that fared alike, of which id is the first's.

@@ -89,9 +89,11 @@ func (w *runner) run() {
 		r.release()
 		return
 	}
+	worker := r.worker()
 	i, returned := from, false
 	defer func() {
 		if !returned { // the handler has ended the goroutine
+			worker.Done()
 			w.exited(i)
 		}
 	}()
@@ -99,11 +101,12 @@ func (w *runner) run() {
 		var err error
 		running, ended := w.ctx, r.ending.Load()
 		if !ended {
-			err = call(running, r.handler, &w.b.ms[i])
+			err = call(running, worker, &w.b.ms[i])
 		}
 		next, ok := w.advance()
 		if !ok {
 			returned = true
+			worker.Done()
 			w.cancel()
 			r.note(time.Since(start), i-from+1)
 			r.release()
@@ -118,6 +121,7 @@ func (w *runner) run() {
 		more, i = next > i, max(next, i)
 	}
 	returned = true
+	worker.Done()
 	r.note(time.Since(start), i-from+1)
 	w.finish()
 }

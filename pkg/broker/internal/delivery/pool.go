@@ -175,7 +175,7 @@ func (p *Pool) handle(j job) {
 		p.mu.Unlock()
 		once.Do(func() { j.settle(p.judge(ctx, err)) })
 	}()
-	err = call(ctx, p.handler, j.m)
+	err = call(ctx, plain(p.handler), j.m)
 }
 
 // judge tells a handler that ended for its context's sake from one that failed.

@@ -56,7 +56,7 @@ func (p *Panic) Error() string { return fmt.Sprintf("broker: the handler panicke
 
 // Receiver runs the handler of one subscription. Its methods may be called concurrently.
 type Receiver struct {
-	handler broker.Handler
+	worker  func() broker.Worker
 	timeout time.Duration
 	slots   chan struct{}   // one is held by each goroutine that runs handlers
 	ctx     context.Context // ends with Close; handlers' contexts come from it
@@ -73,10 +73,19 @@ type Receiver struct {
 
 // NewReceiver gives a Receiver that runs h within o's bounds until Close.
 func NewReceiver(h broker.Handler, o broker.SubscribeOptions) *Receiver {
-	r := &Receiver{handler: h, timeout: o.Timeout, slots: make(chan struct{}, o.Concurrency), began: time.Now()}
+	r := &Receiver{worker: o.Worker, timeout: o.Timeout, slots: make(chan struct{}, o.Concurrency), began: time.Now()}
+	if r.worker == nil {
+		r.worker = func() broker.Worker { return plain(h) }
+	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
+
+// plain is a handler that has nothing to prepare, as a Worker.
+type plain broker.Handler
+
+func (h plain) Handle(ctx context.Context, m *broker.Message) error { return h(ctx, m) }
+func (h plain) Done()                                               {}
 
 // Busy reports whether messages would be refused now: a cheap look before their bodies are read.
 func (r *Receiver) Busy() bool { return len(r.slots) == cap(r.slots) && r.stuck() }
@@ -202,14 +211,14 @@ func (r *Receiver) timedOut() error {
 	return status.Wrap(context.DeadlineExceeded, status.HandlerTimeout, "the handler did not return within %v", r.timeout)
 }
 
-// call runs h and turns a panic into an error.
-func call(ctx context.Context, h broker.Handler, m *broker.Message) (err error) {
+// call runs h with m and turns a panic into an error.
+func call(ctx context.Context, h broker.Worker, m *broker.Message) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &Panic{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	return h(ctx, m)
+	return h.Handle(ctx, m)
 }
 
 // Close refuses what comes from now on, ends the contexts of the running handlers, and waits until they have returned.
