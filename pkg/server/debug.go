@@ -6,7 +6,6 @@ import (
 	"maps"
 	"reflect"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/schema"
@@ -88,7 +87,7 @@ func (s *Server) stats() Stats {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(s.endpoints)) {
+	for _, name := range s.names() {
 		if !isDebug(name) {
 			st.add(s.endpoints[name].stats.read(name))
 		}

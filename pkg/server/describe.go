@@ -1,7 +1,6 @@
 package server
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/cb02dfca/micro/pkg/codec"
@@ -11,7 +10,7 @@ import (
 // Describe gives what is served, Debug.* too, sorted by name. It is of transport.Describer.
 func (s served) Describe() []transport.Served {
 	var all []transport.Served
-	for _, name := range slices.Sorted(maps.Keys(s.server.endpoints)) { // not changed since Serve
+	for _, name := range s.server.names() {
 		e := s.server.endpoints[name]
 		all = append(all, transport.Served{Name: name, Doc: e.Doc, Request: e.request, Response: e.response,
 			ClientStreams: e.Kind == ClientStream || e.Kind == Bidi, ServerStreams: e.Kind == ServerStream || e.Kind == Bidi})

@@ -158,7 +158,7 @@ func (s *Server) Endpoints() []Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Endpoint
-	for _, name := range slices.Sorted(maps.Keys(s.endpoints)) {
+	for _, name := range s.names() {
 		if !isDebug(name) {
 			list = append(list, s.endpoints[name].Endpoint)
 		}
@@ -194,8 +194,11 @@ func (s *Server) Serve(ctx context.Context, l transport.Listener) error {
 // served is the server as a transport.EndpointServer sees it.
 type served struct{ server *Server }
 
+// names are those of the endpoints, in order. They are not changed once the server serves.
+func (s *Server) names() []string { return slices.Sorted(maps.Keys(s.endpoints)) }
+
 func (s served) Service() string { return s.server.name }
-func (s served) Names() []string { return slices.Sorted(maps.Keys(s.server.endpoints)) } // not changed since Serve
+func (s served) Names() []string { return s.server.names() }
 
 func (s served) Lookup(name string) (stream, known bool) {
 	ep := s.server.endpoints[name]

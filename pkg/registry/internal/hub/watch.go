@@ -11,11 +11,15 @@ import (
 
 // Watch does what registry.Finder says of it: the present set, then each change, the last one always. It ends with ctx,
 // the loop or Close.
+//
+//go:noinline
 func (h *Hub) Watch(ctx context.Context, service string) iter.Seq2[[]registry.Node, error] {
 	return watch(ctx, h, service, (*Reader).Set)
 }
 
 // WatchChanges does what registry.ChangeWatcher says of it.
+//
+//go:noinline
 func (h *Hub) WatchChanges(ctx context.Context, service string) iter.Seq2[registry.Change, error] {
 	return watch(ctx, h, service, (*Reader).Change)
 }
@@ -37,7 +41,8 @@ func Kept[T any](ctx context.Context, h *Hub, fill func(context.Context), read f
 	}
 }
 
-// watch yields what take has to give.
+// watch yields what take has to give. Those who call it are not inlined: each place would have functions of its own, 5 KB in every
+// service's binary.
 func watch[T any](ctx context.Context, h *Hub, service string, take func(*Reader) (T, uint64, bool, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		r := h.Follow(service)
