@@ -10,8 +10,9 @@ import (
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
-// Large is the size of a body, in bytes, from which on its storage is lent by the Store.
-const Large = 16 << 10
+// Large is the size of a body, in bytes, from which on its storage is lent by the Store. Smaller ones come and go by several in one
+// buffer, at half the cost: of 16 KiB with 64 callers on 8 connections, 11 µs a call in place of 20.
+const Large = 32 << 10
 
 // Store lends storage for large bodies, so that a connection at rest holds none.
 type Store interface {

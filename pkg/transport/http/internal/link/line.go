@@ -20,6 +20,15 @@ type ticket struct {
 
 func newTicket() *ticket { return &ticket{turn: make(chan struct{}, 1)} }
 
+// ticket gives one, to be given back by leave.
+func (b *Buffers) ticket() *ticket { return b.tickets.Get().(*ticket) }
+
+// leave takes a ticket back. It may have been let in at the moment when its connection ended.
+func (b *Buffers) leave(t *ticket) {
+	t.let = false
+	b.tickets.Put(t)
+}
+
 func (l *line) push(t *ticket) {
 	t.queued, t.prev, t.next = true, l.last, nil
 	if l.last == nil {

@@ -86,8 +86,8 @@ func (c *Conn) sendParts(p patience, m *transport.Message, how manner) (at span,
 	h, section, body := head(m, frame.PartBody, frame.More), []byte(m.Header), m.Body
 	rest := body
 	leads := false
-	t := c.o.Buffers.tickets.Get().(*ticket)
-	defer c.o.Buffers.tickets.Put(t)
+	t := c.o.Buffers.ticket()
+	defer c.o.Buffers.leave(t)
 	for first := true; ; {
 		data := rest[:min(len(rest), frame.PartBody)]
 		if rest = rest[len(data):]; len(rest) == 0 {

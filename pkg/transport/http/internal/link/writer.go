@@ -381,25 +381,36 @@ func (p patience) giveBack(err error) error {
 // send adds a message of one frame, waiting in line for room, and has it written. It gives its place in the connection's bytes.
 // An error says that nothing of it was or will be written.
 func (c *Conn) send(p patience, m *transport.Message, body payload, how manner) (span, error) {
+	at, lead, full, err := c.put(m, body, nil)
+	if full {
+		t := c.o.Buffers.ticket()
+		at, lead, err = c.putInTurn(p, m, body, t)
+		c.o.Buffers.leave(t)
+	}
+	switch {
+	case err != nil:
+		return at, c.notSent(err)
+	case lead:
+		c.push(how)
+	}
+	return at, nil
+}
+
+// put adds a message of one frame, where there is room, or it is t's turn.
+func (c *Conn) put(m *transport.Message, body payload, t *ticket) (at span, lead, full bool, err error) {
 	h := head(m, len(body.data), 0)
-	var t *ticket
+	return c.w.add(&h, m.Header, body, &c.w.whole, t, 0)
+}
+
+// putInTurn is put for who waits in line with t until there is room.
+func (c *Conn) putInTurn(p patience, m *transport.Message, body payload, t *ticket) (at span, lead bool, err error) {
 	for {
-		at, lead, full, err := c.w.add(&h, m.Header, body, &c.w.whole, t, 0)
-		switch {
-		case err != nil:
-			return at, c.notSent(err)
-		case !full && !lead:
-			return at, nil
-		case !full:
-			c.push(how)
-			return at, nil
+		if err = c.w.queue(&c.w.whole, t, frame.HeaderSize+len(m.Header)+len(body.data), p); err != nil {
+			return at, false, err
 		}
-		if t == nil {
-			t = c.o.Buffers.tickets.Get().(*ticket)
-			defer c.o.Buffers.tickets.Put(t)
-		}
-		if err := c.w.queue(&c.w.whole, t, frame.HeaderSize+len(m.Header)+len(body.data), p); err != nil {
-			return at, c.notSent(err)
+		var full bool
+		if at, lead, full, err = c.put(m, body, t); !full {
+			return at, lead, err
 		}
 	}
 }
