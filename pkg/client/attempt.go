@@ -128,8 +128,9 @@ func (t *trial) avoid() []string {
 	return t.rare.avoid
 }
 
-// The frames of what every call goes through are kept small: the caller that is woken on another processor fetches each line of its
-// stack, too. So what few calls come to stands in functions of its own.
+// The functions that every call is in while it waits are few, and their frames small: the caller that is woken on another processor fetches
+// each line of its stack, and the processor, which has run others meanwhile, foresees none of its returns. So run does by itself what
+// could be parts of it, and what few calls come to stands in functions of its own.
 
 // run tries nodes until one answers. Its error is an *Error. The caller releases t.
 func (t *trial) run() error {
@@ -146,7 +147,20 @@ func (t *trial) run() error {
 		if err != nil {
 			return t.noNode(err)
 		}
-		phase, err := t.try()
+		phase := Dial
+		l, err := t.link()
+		switch {
+		case err != nil:
+		case l == nil:
+			phase, err = t.tryStream()
+		case l.timed == nil:
+			phase, err = t.try(l)
+		default:
+			t.fill()
+			start := t.clock()
+			err = l.timed.CallUntil(t.ctx, t.call.start, t.deadline, &t.out, &t.in)
+			phase, err = t.took(err, start)
+		}
 		if err == nil {
 			if done != nil {
 				done(nil)
@@ -172,13 +186,22 @@ func (t *trial) failedAt(phase Phase, err error, done func(error)) (again bool) 
 
 // pick takes a node, or the one that the call names by address, whose done is nil.
 func (t *trial) pick() (done func(error), err error) {
+	if t.call.opts != &usualOptions || t.client.balancer == nil || len(t.avoid()) > 0 {
+		return t.pickOne()
+	}
+	// A Balancer is known to let go of the context, and to ask it for its end before it waits.
+	t.node, done, err = t.client.balancer.TakeAny((*patience)(t), t.req.Service)
+	return done, err
+}
+
+// pickOne is pick for a call with options, or one that has failed.
+func (t *trial) pickOne() (done func(error), err error) {
 	o, b := t.call.opts, t.client.balancer
 	if o.address != "" || b == nil {
 		return t.pickOther()
 	}
 	start := t.clock()
 	q := selector.Query{Service: t.req.Service, Key: o.key, Node: o.node, Filters: o.filters, Avoid: t.avoid()}
-	// A Balancer is known to let go of the context, and to ask it for its end before it waits.
 	t.node, done, err = b.Take((*patience)(t), &q)
 	t.observe(Select, start, false, err)
 	return done, err
@@ -342,24 +365,41 @@ func declared(node *registry.Node, endpoint string) bool {
 	return false
 }
 
-// try sends the call to the node.
-func (t *trial) try() (Phase, error) {
+// link gives a connection to the node; none to a stream, which makes its own.
+func (t *trial) link() (*link, error) {
 	if t.req.Stream {
-		return t.tryStream()
+		return nil, nil
 	}
 	start := t.clock()
-	l := t.client.pool.ready(t.client.others.address(t.node), &t.place)
-	t.stale = l != nil
-	if l != nil {
-		t.observe(Dial, start, true, nil)
-	} else if err := t.dial(&l, start); err != nil {
-		return Dial, err
+	l := t.place.again(t.node)
+	if l == nil {
+		l = t.ready()
 	}
-	start = t.clock()
-	if err := t.send(l); err != nil {
+	if t.stale = l != nil; !t.stale {
+		return t.dial(start)
+	}
+	t.observe(Dial, start, true, nil)
+	return l, nil
+}
+
+// try sends the call over a connection that knows no times.
+func (t *trial) try(l *link) (Phase, error) {
+	t.fill()
+	start := t.clock()
+	var err error
+	if t.out.Timeout, err = t.left(); err == nil {
+		err = l.Call(t.ctx, &t.out, &t.in)
+	}
+	return t.took(err, start)
+}
+
+// took takes in what came of a call that began at start: an answer, or err.
+func (t *trial) took(err error, start int64) (Phase, error) {
+	t.lent = t.lent || t.out.Lent
+	if err != nil {
 		return t.notSent(err, start)
 	}
-	err := t.read()
+	err = t.read()
 	if t.envelope() != nil && err == nil {
 		err = t.disclose()
 	}
@@ -370,11 +410,21 @@ func (t *trial) try() (Phase, error) {
 	return Done, nil
 }
 
+// ready gives the connection to the node, and nil where there is none that takes calls.
+func (t *trial) ready() *link {
+	l := t.client.pool.ready(t.client.others.address(t.node), &t.place)
+	t.place.node = nil
+	if l != nil && (t.rare == nil || t.node != &t.rare.named) {
+		t.place.node = t.node
+	}
+	return l
+}
+
 // dial gets a connection that is not there at once.
-func (t *trial) dial(l **link, start int64) (err error) {
-	*l, t.stale, err = t.client.pool.link(t.bounded(), t.client.others.address(t.node), t.place.lane)
+func (t *trial) dial(start int64) (l *link, err error) {
+	l, t.stale, err = t.client.pool.link(t.bounded(), t.client.others.address(t.node), t.place.lane)
 	t.observe(Dial, start, t.stale, err)
-	return err
+	return l, err
 }
 
 // notSent gives the phase and the error of a call that got no answer.
@@ -390,20 +440,13 @@ func (t *trial) notSent(err error, start int64) (Phase, error) {
 	return phase, broken(err)
 }
 
-// send carries the call over a connection.
-func (t *trial) send(l *link) (err error) {
+// fill makes out the message of the call.
+func (t *trial) fill() {
 	out := &t.out // field by field: a literal would be made on the stack first
 	out.Kind, out.Header, out.Body, out.Lent = transport.Call, t.header.md, t.req.Body, t.lends()
 	if t.envelope() != nil {
 		out.Body, out.Lent = t.rare.enclosed, false
 	}
-	if l.timed != nil {
-		err = l.timed.CallUntil(t.ctx, t.deadline, &t.out, &t.in)
-	} else if t.out.Timeout, err = t.left(); err == nil {
-		err = l.Call(t.ctx, &t.out, &t.in)
-	}
-	t.lent = t.lent || t.out.Lent
-	return err
 }
 
 // lends reports whether the body is the record's own, which a connection may go on reading.

@@ -165,39 +165,49 @@ func (k *call) invoke(ctx context.Context) (*Response, error) {
 		}
 		return &k.first.rsp, nil
 	}
+	ctx = k.prepare(ctx)
+	if own := k.ctx; own != nil {
+		defer own.End(context.Canceled)
+	}
+	return k.client.chain(ctx, &k.req)
+}
+
+// prepare starts the call's time and gives the context for middleware: k.ctx, where that is not nil, which the caller ends.
+func (k *call) prepare(ctx context.Context) context.Context {
 	k.limit()
 	k.sign(&k.req)
 	if k.deadline == callctx.Never {
-		return k.client.chain(ctx, &k.req)
+		return ctx
 	}
 	k.ctx = k.client.calls.bound(ctx, k.deadline)
-	defer k.ctx.End(context.Canceled)
-	return k.client.chain(k.ctx, &k.req)
+	return k.ctx
 }
 
-// innermost is the Invoker that middleware wraps.
-func (c *Client) innermost(ctx context.Context, req *Request) (*Response, error) {
-	var t *trial
-	k := req.call
-	if k != nil {
-		t = k.enter(req.generation)
+// innermost gives the Invoker that middleware wraps.
+func (c *Client) innermost() Invoker {
+	return func(ctx context.Context, req *Request) (*Response, error) {
+		var t *trial
+		k := req.call
+		if k != nil {
+			t = k.enter(req.generation)
+		}
+		if t == nil { // a Request that a middleware made
+			k, t = c.enterNew()
+		}
+		t.begin(k, req, true)
+		t.ctx, t.deadline = ctx, callctx.Never
+		if own, ok := ctx.(*callctx.Context); ok && own == k.ctx {
+			// What it adds to its parent is the deadline. A connection keeps that by itself, at less cost than by waiting for a context.
+			t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own
+		}
+		err := t.run()
+		t.release()
+		k.leave()
+		if err != nil {
+			return nil, err
+		}
+		return &t.rsp, nil
 	}
-	if t == nil { // a Request that a middleware made
-		k, t = c.enterNew()
-	}
-	t.begin(k, req, true)
-	t.ctx, t.deadline = ctx, callctx.Never
-	if own, ok := ctx.(*callctx.Context); ok && own == k.ctx {
-		// What it adds to its parent is the deadline. A connection keeps that by itself, at less cost than by waiting for a context.
-		t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own
-	}
-	err := t.run()
-	t.release()
-	k.leave()
-	if err != nil {
-		return nil, err
-	}
-	return &t.rsp, nil
 }
 
 // enterNew gives a record, and its trial, for a Request that is no record's.

@@ -113,7 +113,7 @@ func New(opts ...Option) (*Client, error) {
 	c.others = newTransports(o.transport, o.openers)
 	c.pool = newPool(c.others, o.idle, o.connections)
 	c.calls.init(c)
-	c.chain = c.innermost
+	c.chain = c.innermost()
 	for _, m := range slices.Backward(c.middleware) {
 		c.chain = m(c.chain)
 	}
@@ -187,23 +187,27 @@ func (k *call) unanswered() error {
 func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp any, opts ...CallOption) error {
 	k := c.begin(opts)
 	err := k.encode(service, endpoint, req)
-	if err == nil {
-		err = k.exchange(ctx, rsp)
+	switch {
+	case err != nil:
+	case len(c.middleware) == 0:
+		if err = k.run(ctx, false); err == nil && rsp != nil {
+			err = c.decode(k.first.rsp.ContentType, k.codec, k.first.in.Body, rsp, &k.req)
+		}
+	default:
+		ctx = k.prepare(ctx)
+		if own := k.ctx; own != nil {
+			defer own.End(context.Canceled)
+		}
+		var answer *Response
+		answer, err = c.chain(ctx, &k.req)
+		err = k.accept(answer, err, rsp)
 	}
 	c.end(k)
 	return err
 }
 
-// exchange makes the call and decodes its answer.
-func (k *call) exchange(ctx context.Context, rsp any) error {
-	c := k.client
-	if len(c.middleware) == 0 {
-		if err := k.run(ctx, false); err != nil || rsp == nil {
-			return err
-		}
-		return c.decode(k.first.rsp.ContentType, k.codec, k.first.in.Body, rsp, &k.req)
-	}
-	answer, err := k.invoke(ctx)
+// accept decodes what middleware gave.
+func (k *call) accept(answer *Response, err error, rsp any) error {
 	switch {
 	case err != nil:
 		return err
@@ -212,7 +216,7 @@ func (k *call) exchange(ctx context.Context, rsp any) error {
 	case rsp == nil:
 		return nil
 	}
-	return c.decode(answer.ContentType, k.codec, answer.Body, rsp, &k.req)
+	return k.client.decode(answer.ContentType, k.codec, answer.Body, rsp, &k.req)
 }
 
 // encode makes the record's request of v.

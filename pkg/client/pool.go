@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cb02dfca/micro/pkg/registry"
 	"github.com/cb02dfca/micro/pkg/transport"
 )
 
@@ -103,10 +104,10 @@ type link struct {
 	quiet int                   // how often in a row the reaper found it unused; of the reaper
 }
 
-// timedCaller is what a connection of package transport/http offers beside: a call that ends at a time, as callctx.Now counts,
-// in place of after the request's Timeout.
+// timedCaller is what a connection of package transport/http offers beside: a call that began and ends at a time, as callctx.Now
+// counts, in place of ending after the request's Timeout. The clock is not looked at where began will do.
 type timedCaller interface {
-	CallUntil(ctx context.Context, until int64, req, rsp *transport.Message) error
+	CallUntil(ctx context.Context, began, until int64, req, rsp *transport.Message) error
 }
 
 func newPool(t transport.Transport, idle time.Duration, lanes int) *pool {
@@ -119,8 +120,18 @@ func newPool(t transport.Transport, idle time.Duration, lanes int) *pool {
 // the same again.
 type place struct {
 	lane uint32
+	node *registry.Node // whose peer it is, where that is known without a look at its record
 	addr string
 	peer *peer
+}
+
+// again gives the connection to the node that the last call went to, where there is one and n is it: a node of a Balancer, which
+// stays as it is.
+func (at *place) again(n *registry.Node) *link {
+	if at.node != n {
+		return nil
+	}
+	return at.peer.ready(at.lane)
 }
 
 // ready gives the connection to addr that is for at's lane, and nil where there is none that takes calls. It takes no lock.

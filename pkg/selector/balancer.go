@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cb02dfca/micro/pkg/registry"
@@ -37,6 +38,7 @@ type Balancer struct {
 	opts   options
 
 	services sync.Map // name -> *service
+	hot      hot      // of these
 	life     context.Context
 	end      context.CancelFunc
 	running  sync.WaitGroup
@@ -94,10 +96,23 @@ func (b *Balancer) Take(ctx context.Context, q *Query) (*registry.Node, func(err
 	return &c.Node, c.done, nil
 }
 
+// TakeAny is Take for a Query that has a Service, and nothing else: most have.
+func (b *Balancer) TakeAny(ctx context.Context, service string) (*registry.Node, func(error), error) {
+	s, now, err := b.nodes(ctx, service)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := s.draw(now, "")
+	if !s.takes(c, now) {
+		return b.Take(ctx, &Query{Service: service})
+	}
+	c.inflight.Add(1)
+	return &c.Node, c.done, nil
+}
+
 // nodes gives a service and its current nodes, never none.
 func (b *Balancer) nodes(ctx context.Context, name string) (*service, *Nodes, error) {
-	if v, ok := b.services.Load(name); ok {
-		s := v.(*service)
+	if s := b.known(name); s != nil {
 		if now := s.current.Load(); now != nil && now.Len() > 0 {
 			s.touch()
 			return s, now, nil
@@ -118,6 +133,28 @@ func (b *Balancer) nodes(ctx context.Context, name string) (*service, *Nodes, er
 			return s, now, err
 		}
 	}
+}
+
+// known gives a service that is watched, or was a moment ago; nil where it is not.
+func (b *Balancer) known(name string) *service {
+	if s := b.hot.at(name).Load(); s != nil && s.name == name {
+		return s
+	}
+	if v, ok := b.services.Load(name); ok {
+		return v.(*service)
+	}
+	return nil
+}
+
+// hot has some of the services, at places that their names tell at less cost than a map finds them. The Balancer's lock is held by
+// who changes it.
+type hot [8]atomic.Pointer[service]
+
+func (h *hot) at(name string) *atomic.Pointer[service] {
+	if name == "" {
+		return &h[0] // nobody has that name
+	}
+	return &h[(len(name)+int(name[len(name)-1]))%len(h)]
 }
 
 // enter gives a service whose watch runs, with one more waiting for it.
@@ -154,6 +191,7 @@ func (b *Balancer) start(name string) *service {
 	s.ctx, s.stop = context.WithCancel(b.life)
 	b.running.Go(func() { s.watch(b.finder) })
 	b.services.Store(name, s)
+	b.hot.at(name).Store(s)
 	b.watches++
 	if !b.sweeping {
 		b.sweeping = true
@@ -165,6 +203,7 @@ func (b *Balancer) start(name string) *service {
 // drop ends a service's watch. The caller holds b.mu.
 func (b *Balancer) drop(s *service) {
 	b.services.Delete(s.name)
+	b.hot.at(s.name).CompareAndSwap(s, nil)
 	s.stop()
 	b.watches--
 }
@@ -223,6 +262,9 @@ func (b *Balancer) Close() error {
 	b.mu.Lock()
 	b.end()
 	b.services.Clear()
+	for i := range b.hot {
+		b.hot[i].Store(nil)
+	}
 	b.mu.Unlock()
 	b.running.Wait()
 	return nil

@@ -40,7 +40,7 @@ func (w *wish) matches(c *Candidate) bool {
 func (s *service) pick(now *Nodes, q *Query) (*Candidate, error) {
 	free := len(q.Filters) == 0 && len(q.Avoid) == 0 && q.Node == ""
 	if free {
-		if c := s.draw(now, q.Key); c.ready() || now.Len() == 1 || s.hopeless() {
+		if c := s.draw(now, q.Key); s.takes(c, now) {
 			return c, nil
 		}
 	}
@@ -50,6 +50,11 @@ func (s *service) pick(now *Nodes, q *Query) (*Candidate, error) {
 	w.query = Query{}
 	s.wishes.Put(w)
 	return c, err
+}
+
+// takes reports whether a node that was drawn is taken: it has not failed lately, or there is none that is better.
+func (s *service) takes(c *Candidate, now *Nodes) bool {
+	return c.ready() || now.Len() == 1 || s.hopeless()
 }
 
 // draw takes any node.

@@ -489,14 +489,78 @@ func TestCallUntil(t *testing.T) {
 	defer close(release)
 	var rsp transport.Message
 	req := &transport.Message{Header: callHeader, Timeout: time.Hour} // not looked at
-	err := client.CallUntil(context.Background(), callctx.Now()+int64(100*time.Millisecond), req, &rsp)
+	err := client.CallUntil(context.Background(), callctx.Now(), callctx.Now()+int64(100*time.Millisecond), req, &rsp)
 	if !errors.Is(err, context.DeadlineExceeded) || transport.NotSent(err) {
 		t.Errorf("got %v, want the deadline, after the call was sent", err)
 	}
 	if left := <-told; left <= 0 || left > 100*time.Millisecond {
 		t.Errorf("the server was told of %v", left)
 	}
-	if err := client.CallUntil(context.Background(), callctx.Now(), req, &rsp); !errors.Is(err, context.DeadlineExceeded) || !transport.NotSent(err) {
+	if err := client.CallUntil(context.Background(), callctx.Now(), callctx.Now(), req, &rsp); !errors.Is(err, context.DeadlineExceeded) || !transport.NotSent(err) {
 		t.Errorf("a time that is over: got %v, want the deadline, and nothing sent", err)
+	}
+}
+
+// TestToldTime: a call whose middleware took long, beside one that waits, tells the server of the time that is left, to within the tenth
+// of a second for which it may rely on when it began.
+func TestToldTime(t *testing.T) {
+	t.Parallel()
+	told, release := make(chan time.Duration, 2), make(chan struct{})
+	client, _ := served(t, router(func(_ context.Context, req, _ *transport.Message) {
+		told <- req.Timeout
+		<-release
+	}, transport.PaceGoroutine))
+	defer close(release)
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	try := func(ago time.Duration) time.Duration {
+		ctx, leave := context.WithCancel(context.Background())
+		defer leave()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			began := callctx.Now() - int64(ago)
+			_ = client.CallUntil(ctx, began, began+int64(10*time.Second), &transport.Message{Header: callHeader}, new(transport.Message))
+		}()
+		left := <-told
+		leave()
+		<-ended
+		return left
+	}
+	under, leave := context.WithCancel(context.Background())
+	defer leave()
+	calls.Go(func() {
+		_, _ = call(under, client, "under way", time.Minute)
+	})
+	<-told
+	<-time.After(300 * time.Millisecond) // for so long nothing is read: only the watch, which looks every 100 ms, can tell that time has passed
+	for _, ago := range []time.Duration{250 * time.Millisecond, 0, 5 * time.Second} {
+		if left := try(ago); left > 10*time.Second-ago+100*time.Millisecond || left < 5*time.Second-ago {
+			t.Errorf("began %v ago, with 10 s: told %v", ago, left)
+		}
+	}
+}
+
+// TestContextBesideOthers: a call whose context has an end does not fail before that, where it relies on when it began.
+func TestContextBesideOthers(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	client, _ := served(t, router(func(context.Context, *transport.Message, *transport.Message) { <-release }, transport.PaceGoroutine))
+	defer close(release) // not sooner: a handler that answers at the call's end may be quicker than the client's watch
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	under, leave := context.WithCancel(context.Background())
+	defer leave()
+	calls.Go(func() {
+		_, _ = call(under, client, "wait", time.Minute)
+	})
+	<-time.After(70 * time.Millisecond) // so that a beginning of then is younger than the connection, and than the watch's last look
+	began := callctx.Now() - int64(60*time.Millisecond)
+	ctx, stop := context.WithTimeout(context.Background(), 90*time.Millisecond)
+	defer stop()
+	at, _ := ctx.Deadline()
+	err := client.CallUntil(ctx, began, began+int64(time.Minute), &transport.Message{Header: callHeader}, new(transport.Message))
+	if ended := time.Now(); !errors.Is(err, context.DeadlineExceeded) || ended.Before(at) {
+		t.Errorf("%v, %v before the context's end", err, at.Sub(ended))
 	}
 }

@@ -157,6 +157,7 @@ func (c *Conn) pass(h *chain) bool {
 		t.paired = true
 	}
 	t.holds, t.passed, t.behind = true, callctx.Now(), h.n
+	t.lastRead.Store(t.passed)
 	h.last.relays = true
 	h.wake()
 	return true

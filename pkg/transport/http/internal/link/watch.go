@@ -34,8 +34,8 @@ type watch struct {
 }
 
 // watchUntil has the watch look at the deadline at the latest.
-func (c *Conn) watchUntil(deadline, now int64) {
-	w := &c.calls.watch
+func (c *Conn) watchUntil(deadline int64) {
+	w, now := &c.calls.watch, callctx.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if c.calls.alarm.Load() == never { // at rest
