@@ -356,9 +356,6 @@ func (s *Server) ttl(asked string) (time.Duration, error) {
 
 func (s *Server) remove(w stdhttp.ResponseWriter, r *stdhttp.Request) {
 	id, service := r.PathValue("id"), r.URL.Query().Get("service")
-	if n, ok := s.nodes.Lookup(id); ok && service == "" {
-		service = n.Service
-	}
 	if r.URL.Query().Get("force") == "true" {
 		s.evict(w, r, service, id)
 		return

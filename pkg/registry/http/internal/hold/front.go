@@ -26,28 +26,9 @@ const (
 	copyLabel  = "registry.copy"  // the copy of the server that put the node
 )
 
-// copies is the service of the hidden nodes by which copies know of each other, and ask each other: to let go of a node, or to renew it.
-const (
-	copies       = "micro.registry.copy"
-	askKind      = "ask" // of a request: askLetGo or askRenew; a copy's own node has none
-	askLetGo     = "let-go"
-	askRenew     = "renew"
-	askNode      = "node"
-	askTTL       = "ttl"
-	askLease     = 10 * time.Second
-	askTime      = 2 * time.Second // for another copy to do as it is asked
-	presenceTTL  = 3 * time.Second // far shorter than most leases: who holds a node that lapses has to be known for dead before
-	presenceTime = presenceTTL / 3 // between two renewals of it
-	visibleTime  = 2 * time.Second // for what was put to come back by the watch
-	readyTime    = 2 * time.Second // for the first set
-	succeedTime  = 5 * time.Second // for one try to put a node whose holder is gone
-	fadingTime   = succeedTime     // how long a node shows that lapsed because its holder is gone: another copy puts it again
-	releaseTime  = 10 * time.Second
-	parallelAsks = 16 // requests to the registry at one time, of one client's that leaves
-)
-
 // front is a holder over another registry. It keeps no node: what it has is what it sees there, so that any number of copies may stand
-// before the same one.
+// before the same one. What the watch says may be seconds old, where the registry is busy: it is never taken for a proof that this copy does not
+// hold a node.
 //
 // There a node belongs to the copy that put it, which is the one that its owner happened to reach, and others cannot change it. So the
 // record says whose it is, and a copy to which the owner comes with a node that another one holds asks that one to renew it, or to let it
@@ -69,22 +50,16 @@ type front struct {
 	label  map[string]string        // of the nodes that are there, by id; empty: its owner is no client of a server
 	holder map[string]string        // the copies that hold them
 	alive  map[string]bool          // copies
-	own    map[string]registry.Node // as this copy put them
+	own    map[string]owned         // what this copy put, and may have lapsed
 	wanted map[string]wanted        // to be put when they go, if their holder is gone then
 	fading map[string]faded         // nodes that show on, though they lapsed, because their holder is gone
 	turn   map[string]chan struct{} // of ids that are being changed
 }
 
-// wanted is a node that another copy holds, and whose owner came to this one.
-type wanted struct {
+// owned is a node as this copy put it.
+type owned struct {
 	node  registry.Node
-	until time.Time
-}
-
-// faded is whose node that was, and until when it shows.
-type faded struct {
-	label string
-	until time.Time
+	until time.Time // when it lapses there; zero: never
 }
 
 // isRefusal reports whether a registry does not take this server's login, or its login has no right to what it asks for.
@@ -98,7 +73,7 @@ func newFront(o Options) (*front, error) {
 		r: o.Registry, name: o.RegistryName, id: "copy-" + wire.Random(8), holder: map[string]string{}, alive: map[string]bool{}, logger: o.Logger,
 		// A revision of one copy means nothing to another, which has to see that.
 		hub:  hub.NewPending().Sharing().Remembering(history, rand.Uint64N(1<<52)),
-		news: make(chan struct{}), label: map[string]string{}, own: map[string]registry.Node{}, wanted: map[string]wanted{},
+		news: make(chan struct{}), label: map[string]string{}, own: map[string]owned{}, wanted: map[string]wanted{},
 		fading: map[string]faded{}, turn: map[string]chan struct{}{},
 	}
 	f.life, f.end = context.WithCancel(context.Background())
@@ -123,250 +98,6 @@ func newFront(o Options) (*front, error) {
 	}
 	return f, nil
 }
-
-// present says that this copy is there.
-func (f *front) present() {
-	tick := time.NewTicker(presenceTime)
-	defer tick.Stop()
-	self := message(f.id, nil)
-	for {
-		select {
-		case <-f.life.Done():
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(f.life), askTime)
-			defer cancel()
-			_ = f.r.Deregister(ctx, self) // or it lapses
-			return
-		case <-tick.C:
-		}
-		f.sweep(time.Now())
-		ctx, cancel := context.WithTimeout(f.life, presenceTTL)
-		_ = f.r.Register(ctx, self, presenceTTL) // the watch tells when the registry is away
-		cancel()
-	}
-}
-
-// sweep forgets the wanted nodes whose owners do not come any more.
-func (f *front) sweep(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	maps.DeleteFunc(f.wanted, func(_ string, w wanted) bool { return now.After(w.until) })
-}
-
-// message is a hidden node by which copies speak.
-func message(id string, labels map[string]string) registry.Node {
-	n := registry.Node{ID: id, Service: copies, Address: "127.0.0.1:1", Metadata: map[string]string{registry.MetaHidden: "true"}}
-	maps.Copy(n.Metadata, labels)
-	return n
-}
-
-// watch keeps the set. While the registry is away, what was known stays.
-func (f *front) watch() {
-	for c, err := range registry.WatchChanges(f.life, f.r, "") {
-		f.mu.Lock()
-		if f.away != (err != nil) {
-			f.away = err != nil
-			if f.away {
-				f.logger.Warn("registry server does not reach its registry", "registry", f.name, "error", err)
-			} else {
-				f.logger.Info("registry server reaches its registry again", "registry", f.name)
-			}
-		}
-		if err == nil {
-			f.apply(c)
-		}
-		f.mu.Unlock()
-	}
-}
-
-// apply takes in what changed. It is called with the lock held.
-func (f *front) apply(c registry.Change) {
-	put := make([]registry.Node, 0, len(c.Put))
-	lapsed := f.lapsed(c.Gone)
-	if c.Reset {
-		for id := range f.wanted {
-			if !f.alive[f.holder[id]] {
-				lapsed = append(lapsed, id)
-			}
-		}
-		clear(f.label)
-		clear(f.holder)
-		clear(f.alive)
-		clear(f.fading)
-	}
-	var gone []string
-	for _, id := range c.Gone {
-		delete(f.label, id)
-		delete(f.own, id)
-		if _, shows := f.fading[id]; !shows {
-			delete(f.holder, id)
-			gone = append(gone, id)
-		}
-	}
-	for _, n := range c.Put {
-		if n.Service == copies {
-			f.alive[n.ID] = true
-			f.asked(n)
-			continue
-		}
-		f.label[n.ID], f.holder[n.ID] = n.Metadata[leaseLabel], n.Metadata[copyLabel]
-		delete(f.fading, n.ID)
-		put = append(put, plainNode(n))
-	}
-	if c.Reset {
-		f.hub.Replace(put)
-		for id := range f.own {
-			if _, still := f.label[id]; !still {
-				delete(f.own, id)
-			}
-		}
-	} else {
-		f.hub.Apply(put, gone)
-	}
-	f.succeed(lapsed)
-	close(f.news)
-	f.news = make(chan struct{})
-}
-
-// lapsed gives those of the nodes that go whose holder is no more: their owners have not withdrawn them, and may have come to another copy,
-// which puts them again. They show a while longer. It is called with the lock held.
-func (f *front) lapsed(gone []string) (ids []string) {
-	for _, id := range gone {
-		delete(f.alive, id) // a copy goes before its nodes
-	}
-	for _, id := range gone {
-		if _, there := f.label[id]; !there {
-			continue
-		}
-		if label, holder := f.label[id], f.holder[id]; label != "" && holder != f.id && !f.alive[holder] {
-			ids = append(ids, id)
-			f.fading[id] = faded{label, time.Now().Add(fadingTime)}
-		} else {
-			delete(f.wanted, id)
-		}
-	}
-	if len(ids) > 0 {
-		f.busy.Go(func() {
-			select {
-			case <-f.life.Done():
-			case <-time.After(fadingTime):
-				f.fade(ids)
-			}
-		})
-	}
-	return ids
-}
-
-// fade takes away what nobody has put again.
-func (f *front) fade(ids []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	now := time.Now()
-	var gone []string
-	for _, id := range ids {
-		if w, ok := f.fading[id]; ok && !w.until.After(now) {
-			delete(f.fading, id)
-			delete(f.holder, id)
-			gone = append(gone, id)
-		}
-	}
-	if len(gone) > 0 {
-		f.hub.Apply(nil, gone)
-		close(f.news)
-		f.news = make(chan struct{})
-	}
-}
-
-// asked does what another copy asks for. It is called with the lock held.
-func (f *front) asked(n registry.Node) {
-	id, kind := n.Metadata[askNode], n.Metadata[askKind]
-	if _, mine := f.own[id]; !mine || kind == "" {
-		return
-	}
-	f.busy.Go(func() {
-		ctx, cancel := context.WithTimeout(f.life, askTime)
-		defer cancel()
-		give, err := f.take(ctx, id)
-		if err != nil {
-			return
-		}
-		defer give()
-		f.mu.Lock()
-		held, mine := f.own[id]
-		f.mu.Unlock()
-		if !mine || n.Metadata[leaseLabel] != held.Metadata[leaseLabel] { // it has gone meanwhile, or is another's
-			return
-		}
-		if ttl, bad := time.ParseDuration(n.Metadata[askTTL]); kind == askRenew && bad == nil {
-			err = f.r.Register(ctx, held, ttl)
-		} else if err = f.r.Deregister(ctx, held); err == nil {
-			f.disown(id)
-		}
-		if err != nil && f.life.Err() == nil {
-			f.logger.Warn("registry server cannot do as another copy of it asks", "node", id, "ask", kind, "error", err)
-		}
-	})
-}
-
-func (f *front) disown(id string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.own, id)
-}
-
-// succeed puts those of the nodes that are wanted here, and that nobody holds. It is called with the lock held.
-func (f *front) succeed(ids []string) {
-	for _, id := range ids {
-		w, ok := f.wanted[id]
-		if _, there := f.label[id]; !ok || there {
-			continue
-		}
-		delete(f.wanted, id)
-		f.busy.Go(func() {
-			ctx, cancel := context.WithTimeout(f.life, succeedTime)
-			defer cancel()
-			give, err := f.take(ctx, id)
-			if err != nil {
-				return
-			}
-			defer give()
-			f.mu.Lock()
-			_, mine := f.own[id]
-			f.mu.Unlock()
-			left := time.Until(w.until)
-			if mine || left <= 0 { // its owner was faster, or does not come any more
-				return
-			}
-			err = f.put(ctx, w.node, left)
-			if err != nil && !errors.Is(err, registry.ErrConflict) && f.life.Err() == nil { // another copy may have been faster
-				f.logger.Warn("registry server cannot take a node over", "node", id, "error", err)
-			}
-		})
-	}
-}
-
-// plainNode gives a node without the labels of this file.
-func plainNode(n registry.Node) registry.Node {
-	if _, ok := n.Metadata[leaseLabel]; ok {
-		n.Metadata = maps.Clone(n.Metadata)
-		delete(n.Metadata, copyLabel)
-		if delete(n.Metadata, leaseLabel); len(n.Metadata) == 0 {
-			n.Metadata = nil
-		}
-	}
-	return n
-}
-
-// labelled gives a node with the labels of its owner and of this copy.
-func (f *front) labelled(n registry.Node, o Owner) registry.Node {
-	n = n.Clone()
-	if n.Metadata == nil {
-		n.Metadata = map[string]string{}
-	}
-	n.Metadata[leaseLabel], n.Metadata[copyLabel] = labelOf(o), f.id
-	return n
-}
-
-func labelOf(o Owner) string { return hex.EncodeToString(o[:16]) }
 
 // take takes the turn to change a node.
 func (f *front) take(ctx context.Context, id string) (give func(), err error) {
@@ -394,60 +125,29 @@ func (f *front) take(ctx context.Context, id string) (give func(), err error) {
 	}, nil
 }
 
-// until waits until a condition holds, which is looked at with the lock held after each change.
-func (f *front) until(ctx context.Context, holds func() bool) error {
-	for {
-		f.mu.Lock()
-		news, ok := f.news, holds()
-		f.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-news:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-f.life.Done():
-			return registry.ErrClosed
+// plainNode gives a node without the labels of this file.
+func plainNode(n registry.Node) registry.Node {
+	if _, ok := n.Metadata[leaseLabel]; ok {
+		n.Metadata = maps.Clone(n.Metadata)
+		delete(n.Metadata, copyLabel)
+		if delete(n.Metadata, leaseLabel); len(n.Metadata) == 0 {
+			n.Metadata = nil
 		}
 	}
+	return n
 }
 
-// holds tells whose a node is: of the label, and so this copy's or another one's, or of somebody else. What the watch says may be a moment
-// old: where sure is set, and before it is somebody else's, the registry is asked.
-func (f *front) holds(ctx context.Context, service, id, label string, sure bool) (there, mine, other bool, err error) {
-	f.mu.Lock()
-	found, there := f.label[id]
-	_, mine = f.own[id]
-	f.mu.Unlock()
-	if there && found == label && (mine || !sure) || !there && !sure {
-		return there, mine, false, nil
+// labelled gives a node with the labels of its owner and of this copy.
+func (f *front) labelled(n registry.Node, o Owner) registry.Node {
+	n = n.Clone()
+	if n.Metadata == nil {
+		n.Metadata = map[string]string{}
 	}
-	if n, ok := f.hub.Lookup(id); ok && there {
-		service = n.Service
-	}
-	find := func() ([]registry.Node, error) { return f.r.Get(ctx, service) }
-	if service == "" { // who takes a node away may not know
-		find = func() ([]registry.Node, error) { return f.r.List(ctx) }
-	}
-	nodes, err := find()
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		return there, mine, true, err
-	}
-	for _, now := range nodes {
-		if now.ID != id {
-			continue
-		}
-		if now.Metadata[leaseLabel] != label {
-			return true, false, true, nil
-		}
-		waiting, cancel := context.WithTimeout(ctx, visibleTime)
-		defer cancel()
-		err := f.until(waiting, func() bool { found, mine = f.label[id], f.own[id].ID == id; return found == label })
-		return true, mine, false, err
-	}
-	return false, false, false, nil
+	n.Metadata[leaseLabel], n.Metadata[copyLabel] = labelOf(o), f.id
+	return n
 }
+
+func labelOf(o Owner) string { return hex.EncodeToString(o[:16]) }
 
 func (f *front) Register(ctx context.Context, o Owner, n registry.Node, ttl time.Duration) error {
 	return f.told(f.register(ctx, o, n, ttl))
@@ -475,57 +175,58 @@ func (f *front) register(ctx context.Context, o Owner, n registry.Node, ttl time
 	}
 	defer give()
 	n = f.labelled(n, o)
-	label := labelOf(o)
-	there, mine, other, err := f.holds(ctx, n.Service, n.ID, label, false)
-	if err == nil && there && !mine {
-		there, mine, other, err = f.holds(ctx, n.Service, n.ID, label, true)
+	service := n.Service
+	if f.free(n.ID, labelOf(o)) {
+		if err := f.put(ctx, n, ttl); !errors.Is(err, registry.ErrConflict) {
+			return err
+		}
+		f.disown(n.ID) // somebody else has it, perhaps since a moment ago
+		f.wait(ctx, visibleTime, func() bool { _, there := f.label[n.ID]; return there })
+		service = "" // of any
 	}
+	at, err := f.find(ctx, service, n.ID, labelOf(o))
 	switch {
 	case err != nil:
 		return err
-	case other:
+	case !at.there || at.holder() == f.id && at.label() == labelOf(o):
+		return f.put(ctx, n, ttl)
+	case at.label() != labelOf(o):
 		return &leases.ConflictError{ID: n.ID, Service: n.Service}
-	case there && !mine:
-		return f.elsewhere(ctx, n, label, ttl)
 	}
-	if err = f.put(ctx, n, ttl); !errors.Is(err, registry.ErrConflict) {
-		return err
-	}
-	// Somebody else has just put it.
-	if _, _, other, late := f.holds(ctx, n.Service, n.ID, label, true); late != nil || other {
-		return errors.Join(late, err)
-	}
-	return f.elsewhere(ctx, n, label, ttl)
+	return f.elsewhere(ctx, at, n, ttl)
 }
 
-// elsewhere puts a node of the label that another copy holds.
-func (f *front) elsewhere(ctx context.Context, n registry.Node, label string, ttl time.Duration) error {
-	now, ok := f.hub.Lookup(n.ID)
-	same := ok && now.Equal(plainNode(n))
+// free reports whether this copy may put a node of the label without more ado: it holds it already, or nobody does, for all that it knows.
+func (f *front) free(id, label string) bool {
 	f.mu.Lock()
-	_, there := f.label[n.ID]
-	dead := !f.alive[f.holder[n.ID]]
-	if there && (same || dead) {
-		f.wanted[n.ID] = wanted{n, time.Now().Add(ttl)}
+	defer f.mu.Unlock()
+	if own, ok := f.own[id]; ok {
+		return own.node.Metadata[leaseLabel] == label
 	}
-	f.mu.Unlock()
-	switch {
-	case !there:
-		return f.put(ctx, n, ttl)
-	case same && dead:
-		return nil // it is there, and is to stay
-	case dead:
-		return fmt.Errorf("%w: %s is held by a copy of this server that is gone: it changes when its lease ends", registry.ErrUnavailable, n.ID)
-	case same:
-		f.busy.Go(func() {
-			_ = f.ask(f.life, n.ID, map[string]string{leaseLabel: label, askKind: askRenew, askTTL: ttl.String()}, func() bool { return false })
-		})
-		return nil
+	found, there := f.label[id]
+	return !there || found == label && f.holder[id] == f.id
+}
+
+// end is when a node lapses that is put now.
+func end(ttl time.Duration) time.Time {
+	if ttl == 0 {
+		return time.Time{}
 	}
-	if err := f.letGo(ctx, n.ID, label); err != nil {
-		return err
-	}
-	return f.put(ctx, n, ttl)
+	return time.Now().Add(ttl)
+}
+
+// owns gives a node of the label that this copy put, as it put it.
+func (f *front) owns(id, label string) (registry.Node, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	own, ok := f.own[id]
+	return own.node, ok && own.node.Metadata[leaseLabel] == label
+}
+
+func (f *front) disown(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.own, id)
 }
 
 // put puts a node, and returns when the watch has it.
@@ -534,49 +235,22 @@ func (f *front) put(ctx context.Context, n registry.Node, ttl time.Duration) err
 		return err
 	}
 	f.mu.Lock()
-	f.own[n.ID] = n
+	f.own[n.ID] = owned{n, end(ttl)}
 	delete(f.wanted, n.ID)
 	f.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, visibleTime)
-	defer cancel()
 	want := plainNode(n)
-	_ = f.until(ctx, func() bool { // if it takes longer, it is there all the same
+	f.wait(ctx, visibleTime, func() bool { // if it takes longer, it is there all the same
 		now, ok := f.hub.Lookup(n.ID)
 		return ok && now.Equal(want)
 	})
 	return nil
 }
 
-// letGo asks the copy that holds a node to let go of it, and waits until it has.
-func (f *front) letGo(ctx context.Context, id, label string) error {
-	err := f.ask(ctx, id, map[string]string{leaseLabel: label, askKind: askLetGo}, func() bool { _, there := f.label[id]; return !there })
-	if err != nil {
-		return fmt.Errorf("%w: %s is held by another copy of this server, which does not let go: it lapses with its lease", registry.ErrUnavailable, id)
-	}
-	return nil
-}
-
-// ask asks the copy that holds a node, and waits until that is done.
-func (f *front) ask(ctx context.Context, id string, labels map[string]string, done func() bool) error {
-	labels[askNode] = id
-	request := message("ask-"+wire.Random(8), labels)
-	if err := f.r.Register(ctx, request, askLease); err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
-		defer cancel()
-		_ = f.r.Deregister(ctx, request) // or it lapses
-	}()
-	waiting, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	return f.until(waiting, done)
-}
-
 func (f *front) Guest(ctx context.Context, o Owner, n registry.Node) error {
 	f.mu.Lock()
 	_, there := f.label[n.ID]
 	_, mine := f.own[n.ID]
+	mine = mine || f.holder[n.ID] == f.id
 	f.mu.Unlock()
 	if there && !mine {
 		return &leases.ConflictError{ID: n.ID, Service: n.Service} // of another copy's bridge, perhaps
@@ -589,13 +263,14 @@ func (f *front) Deregister(ctx context.Context, o Owner, service, id string) err
 }
 
 func (f *front) Evict(ctx context.Context, service, id string) error {
-	f.mu.Lock()
-	label, there := f.label[id]
-	f.mu.Unlock()
-	if there && label == "" {
+	at, err := f.find(ctx, service, id, "")
+	if err != nil {
+		return f.told(err)
+	}
+	if at.there && at.label() == "" {
 		return &leases.ConflictError{ID: id, Service: service} // its owner would put it again
 	}
-	return f.told(f.remove(ctx, service, id, label))
+	return f.told(f.remove(ctx, service, id, at.label()))
 }
 
 func (f *front) remove(ctx context.Context, service, id, label string) error {
@@ -604,34 +279,34 @@ func (f *front) remove(ctx context.Context, service, id, label string) error {
 		return err
 	}
 	defer give()
-	there, mine, other, err := f.holds(ctx, service, id, label, true)
-	n, known := f.hub.Lookup(id)
+	own, mine := f.owns(id, label)
+	mine = mine && (service == "" || own.Service == service)
+	at, err := f.find(ctx, service, id, label)
+	there := at.there && (service == "" || at.node.Service == service)
 	switch {
 	case err != nil:
 		return err
-	case !there || known && service != "" && n.Service != service:
+	case there && at.label() != label:
+		return &leases.ConflictError{ID: id, Service: service}
+	case !there && !mine:
 		f.forget(id, label)
 		return nil
-	case other:
-		return &leases.ConflictError{ID: id, Service: service}
+	case there:
+		own, mine = at.node, mine || at.holder() == f.id
 	}
 	f.mu.Lock()
 	delete(f.wanted, id)
-	held := f.own[id]
 	f.mu.Unlock()
 	if mine {
-		err = f.r.Deregister(ctx, held)
+		if err = f.r.Deregister(ctx, own); err != nil && !errors.Is(err, registry.ErrConflict) {
+			return err
+		}
+		f.disown(id)
 	}
-	if !mine || errors.Is(err, registry.ErrConflict) { // it went over to another copy
-		return f.letGo(ctx, id, label)
+	if !mine || err != nil || there && at.holder() != f.id { // it went over to another copy
+		return f.letGo(ctx, own.Service, id, label, false)
 	}
-	if err != nil {
-		return err
-	}
-	f.disown(id)
-	waiting, cancel := context.WithTimeout(ctx, visibleTime)
-	defer cancel()
-	_ = f.until(waiting, func() bool { _, there := f.label[id]; return !there }) // if it takes longer, it is gone all the same
+	f.wait(ctx, visibleTime, func() bool { _, there := f.label[id]; return !there }) // if it takes longer, it is gone all the same
 	return nil
 }
 
@@ -659,6 +334,11 @@ func (f *front) Release(ctx context.Context, o Owner) error {
 			ids = append(ids, id)
 		}
 	}
+	for id, own := range f.own {
+		if _, shows := f.label[id]; !shows && own.node.Metadata[leaseLabel] == label {
+			ids = append(ids, id)
+		}
+	}
 	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
@@ -667,9 +347,7 @@ func (f *front) Release(ctx context.Context, o Owner) error {
 	for i, part := range slices.Collect(slices.Chunk(ids, len(ids)/parallelAsks+1)) {
 		removing.Go(func() {
 			for _, id := range part {
-				if n, ok := f.hub.Lookup(id); ok {
-					errs[i] = errors.Join(errs[i], f.remove(ctx, n.Service, id, label))
-				}
+				errs[i] = errors.Join(errs[i], f.remove(ctx, "", id, label))
 			}
 		})
 	}

@@ -36,7 +36,7 @@ type Options struct {
 // Holder keeps the nodes of a server. Its methods may be called concurrently.
 type Holder interface {
 	// Register adds, changes or renews a node. Deregister and Release take an owner's away, Evict whosever it is. Guest adds or changes
-	// one that gives way to any owner.
+	// one that gives way to any owner. An empty service stands for that of the node.
 	Register(ctx context.Context, o Owner, n registry.Node, ttl time.Duration) error
 	Guest(ctx context.Context, o Owner, n registry.Node) error
 	Deregister(ctx context.Context, o Owner, service, id string) error
@@ -105,12 +105,20 @@ func (t *Table) Guest(_ context.Context, o Owner, n registry.Node) error { retur
 
 // Deregister is of Holder.
 func (t *Table) Deregister(_ context.Context, o Owner, service, id string) error {
-	return t.leased.Deregister(o, service, id)
+	return t.leased.Deregister(o, t.service(service, id), id)
 }
 
 // Evict is of Holder.
 func (t *Table) Evict(_ context.Context, service, id string) error {
-	return t.leased.Evict(service, id)
+	return t.leased.Evict(t.service(service, id), id)
+}
+
+// service gives that of a node, if it is not named.
+func (t *Table) service(name, id string) string {
+	if n, ok := t.Nodes().Lookup(id); ok && name == "" {
+		return n.Service
+	}
+	return name
 }
 
 // Release is of Holder.
