@@ -167,6 +167,7 @@ func TestConnectionBreaks(t *testing.T) {
 			return err == nil && named.times[after] > 0 && alone.times[after] > 0
 		})
 	}
+	must(t, b.Close()) // no handler runs any more
 	if n := named.times["lost"]; n != 0 {
 		t.Errorf("what could not be published came %d times", n)
 	}
