@@ -1,9 +1,7 @@
 package proto
 
 import (
-	"reflect"
 	"slices"
-	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -20,16 +18,22 @@ type unmarshaler interface {
 	UnmarshalVT(data []byte) error
 }
 
-// resetter is a message with the method of vtprotobuf's feature pool that empties it, and keeps its storage.
+// resetter is a message with the method of vtprotobuf's feature pool that empties it, and keeps its storage, beside those of unmarshal.
 type resetter interface {
+	unmarshaler
+
 	ResetVT()
 }
 
-// appendGenerated appends m by its own methods. False, and dst to be used as it was, is a message that package proto is to
-// encode, or to refuse.
-func (c *Codec) appendGenerated(dst []byte, m proto.Message, g marshaler) ([]byte, bool) {
-	s := c.shape(m)
-	if s.foreign {
+// appendGenerated appends the message v by its own methods. False, and dst to be used as it was, is what package proto is to encode, or to
+// refuse.
+func (c *Codec) appendGenerated(dst []byte, v any) ([]byte, bool) {
+	g, ok := v.(marshaler)
+	if !ok {
+		return dst, false
+	}
+	s := c.shape(v)
+	if s == nil || s.foreign {
 		return dst, false
 	}
 	size := g.SizeVT()
@@ -43,39 +47,21 @@ func (c *Codec) appendGenerated(dst []byte, m proto.Message, g marshaler) ([]byt
 	return out, true
 }
 
-// unmarshalGenerated decodes data into m by its own method. False is data that package proto is to decode, or to refuse: it
+// unmarshalGenerated decodes data into the message v by its own method. False is what package proto is to decode, or to refuse: it
 // knows more of what a newer or an older version of a type may send, and tells better what is wrong.
-func (c *Codec) unmarshalGenerated(data []byte, m proto.Message, g unmarshaler) bool {
-	s := c.shape(m)
-	if s.foreign || s.message.matters && !s.message.sound(data, MaxDepth) {
+func (c *Codec) unmarshalGenerated(data []byte, v any) bool {
+	g, ok := v.(unmarshaler)
+	if !ok || isNil(v) {
 		return false
 	}
-	if r, ok := g.(resetter); ok && s.resettable {
+	s := c.shape(v)
+	if s == nil || s.foreign || s.message.matters && !s.message.sound(data, MaxDepth) {
+		return false
+	}
+	if r, ok := v.(resetter); ok && s.resettable {
 		r.ResetVT()
 	} else {
-		proto.Reset(m)
+		proto.Reset(v.(proto.Message)) // it has a shape
 	}
 	return g.UnmarshalVT(data) == nil
-}
-
-// shape gives the shape of m's type.
-func (c *Codec) shape(m proto.Message) *shape {
-	d := m.ProtoReflect().Descriptor()
-	// Generated messages have a pointer for a descriptor: a better key than an interface, which a map has to hash.
-	var place *atomic.Pointer[described]
-	if v := reflect.ValueOf(d); v.Kind() == reflect.Pointer {
-		place = &c.first[uint64(v.Pointer())*golden>>(64-firstBits)]
-		if e := place.Load(); e != nil && e.descriptor == d {
-			return e.shape
-		}
-	}
-	known, ok := c.shapes.Load(d)
-	if !ok {
-		known, _ = c.shapes.LoadOrStore(d, newShape(d))
-	}
-	s := known.(*shape)
-	if place != nil {
-		place.CompareAndSwap(nil, &described{d, s}) // who comes later stays with the map: two would take it from each other for ever
-	}
-	return s
 }

@@ -14,10 +14,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/cb02dfca/micro/pkg/codec"
 )
@@ -31,20 +29,8 @@ const (
 
 // Codec encodes protobuf messages. The zero value is ready. A Codec is not copied after its first use.
 type Codec struct {
-	shapes sync.Map                                  // protoreflect.MessageDescriptor to *shape: those of the types that it met
-	first  [1 << firstBits]atomic.Pointer[described] // some of them, found sooner
-}
-
-// firstBits is how many bits of a descriptor's hash choose its place among those that are found sooner.
-const firstBits = 6
-
-// golden spreads addresses (Knuth's multiplicative hashing).
-const golden = 0x9E3779B97F4A7C15
-
-// described is the shape of a type.
-type described struct {
-	descriptor protoreflect.MessageDescriptor
-	shape      *shape
+	shapes sync.Map // protoreflect.MessageDescriptor to *shape: those of the types that it met
+	types  types    // some of them
 }
 
 var _ codec.Codec = (*Codec)(nil)
@@ -58,14 +44,12 @@ func (*Codec) ContentType() string { return ContentType }
 // Append appends the message v to dst; a nil pointer is an empty message. The error of a value that is no message wraps
 // [codec.ErrUnsupported].
 func (c *Codec) Append(dst []byte, v any) ([]byte, error) {
+	if out, ok := c.appendGenerated(dst, v); ok {
+		return out, nil
+	}
 	m, ok := v.(proto.Message)
 	if !ok {
 		return dst, codec.Unsupported("codec/proto: encode %T: want a protobuf message", v)
-	}
-	if g, ok := v.(marshaler); ok {
-		if out, ok := c.appendGenerated(dst, m, g); ok {
-			return out, nil
-		}
 	}
 	out, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
 	if err != nil {
@@ -77,14 +61,14 @@ func (c *Codec) Append(dst []byte, v any) ([]byte, error) {
 // Unmarshal decodes data into the message v, whose former content is lost unless data is empty. Fields that the
 // message's type does not know are kept in it.
 func (c *Codec) Unmarshal(data []byte, v any) error {
+	if len(data) > 0 && c.unmarshalGenerated(data, v) {
+		return nil
+	}
 	m, ok := v.(proto.Message)
 	if !ok || !m.ProtoReflect().IsValid() {
 		return codec.Unsupported("codec/proto: decode into %T: want a pointer to a protobuf message", v)
 	}
 	if len(data) == 0 {
-		return nil
-	}
-	if g, ok := v.(unmarshaler); ok && c.unmarshalGenerated(data, m, g) {
 		return nil
 	}
 	if err := (proto.UnmarshalOptions{RecursionLimit: MaxDepth}).Unmarshal(data, m); err != nil {
