@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // base is where Now counts from. It is not changed.
@@ -22,32 +23,72 @@ func Now() int64 { return int64(time.Since(base)) }
 // Never is the deadline of a Context that has none.
 const Never int64 = 1<<63 - 1
 
-// slabSize is how many contexts are allocated at a time: 3 KiB. A context that is kept keeps its slab.
-const slabSize = 64
+// most is how many contexts are allocated at a time, 768 bytes, by a Slab that has made as many; the first time it is one. A context that is
+// kept keeps those that were allocated with it, and what they came from.
+const most = 32
 
 // Slab makes contexts. The zero Slab is ready. It is not for concurrent use.
-type Slab struct{ free []Context }
+type Slab struct {
+	free    []Context
+	origin  *origin // of the latest context
+	origins []origin
+	made    uint32 // how many contexts were allocated last
+	changes uint32 // and origins
+}
+
+// origin is what a context comes from, and what most have in common that are made in a row. The fewer bytes a context has of its own, the
+// less often the collector runs: it takes a good part of what a call costs.
+type origin struct {
+	parent context.Context
+	values Values
+}
 
 // New gives a Context that ends with parent, at the deadline, or by End. values is what it carries beside its
 // parent; nil is nothing. The caller calls End.
 func (s *Slab) New(parent context.Context, deadline int64, values Values) *Context {
+	if s.origin == nil || !s.origin.is(parent, values) {
+		s.originate(parent, values)
+	}
 	if len(s.free) == 0 {
-		s.free = make([]Context, slabSize)
+		s.made = next(s.made)
+		s.free = make([]Context, s.made)
 	}
 	c := &s.free[0]
 	s.free = s.free[1:]
-	c.parent, c.deadline, c.values = parent, deadline, values
+	c.origin, c.deadline = s.origin, deadline
 	return c
 }
+
+// originate makes the origin of the next contexts. Where each has another one, they are allocated together, too.
+func (s *Slab) originate(parent context.Context, values Values) {
+	if len(s.origins) == 0 {
+		s.changes = next(s.changes)
+		s.origins = make([]origin, s.changes)
+	}
+	s.origin = &s.origins[0]
+	s.origins = s.origins[1:]
+	s.origin.parent, s.origin.values = parent, values
+}
+
+// next is how many are allocated after so many.
+func next(n uint32) uint32 { return min(max(2*n, 1), most) }
+
+// is reports whether a context of this parent with these values comes from here.
+func (o *origin) is(parent context.Context, values Values) bool {
+	return same(unsafe.Pointer(&o.parent), unsafe.Pointer(&parent)) && same(unsafe.Pointer(&o.values), unsafe.Pointer(&values))
+}
+
+// same reports whether two interfaces of one type, at these addresses, have the same value at the same address: not every context can be
+// compared by what it is.
+func same(a, b unsafe.Pointer) bool { return *(*[2]uintptr)(a) == *(*[2]uintptr)(b) }
 
 // Values is what a Context carries, as the method of that name of context.Context tells.
 type Values interface{ Value(key any) any }
 
 // Context is a call's context. Its methods may be called concurrently.
 type Context struct {
-	parent   context.Context
+	origin   *origin
 	deadline int64
-	values   Values
 	state    atomic.Pointer[state] // nil: it has not ended, and nobody waits
 }
 
@@ -111,7 +152,7 @@ func (s *state) end(err error) {
 
 // Deadline implements context.Context.
 func (c *Context) Deadline() (time.Time, bool) {
-	at, ok := c.parent.Deadline()
+	at, ok := c.origin.parent.Deadline()
 	if c.deadline == Never {
 		return at, ok
 	}
@@ -125,7 +166,7 @@ func (c *Context) Deadline() (time.Time, bool) {
 func (c *Context) Expires() int64 { return c.deadline }
 
 // Parent is the context given to New.
-func (c *Context) Parent() context.Context { return c.parent }
+func (c *Context) Parent() context.Context { return c.origin.parent }
 
 // Err implements context.Context.
 func (c *Context) Err() error {
@@ -136,7 +177,7 @@ func (c *Context) Err() error {
 	}
 	if c.deadline != Never && Now() >= c.deadline {
 		c.End(context.DeadlineExceeded)
-	} else if err := c.parent.Err(); err != nil {
+	} else if err := c.origin.parent.Err(); err != nil {
 		c.End(err)
 	} else {
 		return nil
@@ -152,12 +193,12 @@ func (s *state) failed() error {
 
 // Value implements context.Context.
 func (c *Context) Value(key any) any {
-	if c.values != nil {
-		if v := c.values.Value(key); v != nil {
+	if c.origin.values != nil {
+		if v := c.origin.values.Value(key); v != nil {
 			return v
 		}
 	}
-	return c.parent.Value(key)
+	return c.origin.parent.Value(key)
 }
 
 // Done implements context.Context.
@@ -200,8 +241,8 @@ func (c *Context) waited() *state {
 	if c.deadline != Never {
 		s.timer = time.AfterFunc(time.Duration(c.deadline-Now()), func() { s.end(context.DeadlineExceeded) })
 	}
-	if c.parent.Done() != nil {
-		s.unhook = context.AfterFunc(c.parent, func() { s.end(c.parent.Err()) })
+	if c.origin.parent.Done() != nil {
+		s.unhook = context.AfterFunc(c.origin.parent, func() { s.end(c.origin.parent.Err()) })
 	}
 	return s
 }

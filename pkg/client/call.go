@@ -24,8 +24,9 @@ type call struct {
 	ctx      *callctx.Context // what middleware gets in place of the caller's; nil where there is none of the call's own
 	start    int64            // as callctx.Now counts
 	deadline int64
-	body     []byte      // storage of the encoded request
-	codec    codec.Codec // of the request
+	contexts callctx.Slab // of ctx
+	body     []byte       // storage of the encoded request
+	codec    codec.Codec  // of the request
 
 	// state tells the record's users apart: in its upper half how often it has been used, so that a Request kept from an
 	// earlier call is known; then whether first is taken, and how many goroutines are inside the innermost Invoker.
@@ -57,8 +58,7 @@ func newCall(cl *Client, lane uint32) *call {
 	return &call{client: cl, opts: &usualOptions, deadline: callctx.Never, first: trial{place: place{lane: lane}}}
 }
 
-// bound gives a context that ends with ctx or at the deadline. Whoever asks for it ends it. Slabs are shared by the calls of a
-// processor: one of a record's own would not be in the cache.
+// bound gives a context that ends with ctx or at the deadline, to who is not alone with a record. Whoever asks for it ends it.
 func (c *calls) bound(ctx context.Context, deadline int64) *callctx.Context {
 	s := c.slabs.Get().(*callctx.Slab)
 	bounded := s.New(ctx, deadline, nil)
@@ -179,7 +179,7 @@ func (k *call) prepare(ctx context.Context) context.Context {
 	if k.deadline == callctx.Never {
 		return ctx
 	}
-	k.ctx = k.client.calls.bound(ctx, k.deadline)
+	k.ctx = k.contexts.New(ctx, k.deadline, nil) // a pool for all records would cost more than the memory for each
 	return k.ctx
 }
 
