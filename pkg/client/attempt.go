@@ -43,7 +43,7 @@ type trial struct {
 	header section
 	out    transport.Message
 	in     transport.Message
-	rsp    Response // where it is not shown, its content type alone
+	rsp    Response // where it is not shown, its content type and its body alone
 	usual  *usual   // of an earlier answer
 }
 
@@ -58,12 +58,6 @@ type rare struct {
 	envelope codec.Envelope // what the call and its answer travel in; nil for plain bodies
 	number   uint64         // the call's, in the envelope
 	enclosed []byte         // the request's body in the envelope
-}
-
-// begin makes t ready. The caller sets ctx and deadline.
-func (t *trial) begin(k *call, req *Request, show bool) {
-	t.client, t.call, t.req, t.show = k.client, k, req, show
-	t.stale, t.lent, t.own, t.owned = false, false, nil, false
 }
 
 // rarely gives t.rare.
@@ -128,50 +122,13 @@ func (t *trial) avoid() []string {
 	return t.rare.avoid
 }
 
-// The functions that every call is in while it waits are few, and their frames small: the caller that is woken on another processor fetches
-// each line of its stack, and the processor, which has run others meanwhile, foresees none of its returns. So run does by itself what
-// could be parts of it, and what few calls come to stands in functions of its own.
-
-// run tries nodes until one answers. Its error is an *Error. The caller releases t.
-func (t *trial) run() error {
-	if err := t.header.build(t.client, t.req, metadata.Outgoing(t.ctx)); err != nil {
-		return t.fail(Send, err)
+// write makes the header of the call, and what it travels in.
+func (t *trial) write() error {
+	err := t.header.build(t.client, t.req, metadata.Outgoing(t.ctx))
+	if err == nil && len(t.client.envelopes) > 0 {
+		err = t.enclose()
 	}
-	if len(t.client.envelopes) > 0 {
-		if err := t.enclose(); err != nil {
-			return t.fail(Send, err)
-		}
-	}
-	for {
-		done, err := t.pick()
-		if err != nil {
-			return t.noNode(err)
-		}
-		phase := Dial
-		l, err := t.link()
-		switch {
-		case err != nil:
-		case l == nil:
-			phase, err = t.tryStream()
-		case l.timed == nil:
-			phase, err = t.try(l)
-		default:
-			t.fill()
-			start := t.clock()
-			err = l.timed.CallUntil(t.ctx, t.call.start, t.deadline, &t.out, &t.in)
-			phase, err = t.took(err, start)
-		}
-		if err == nil {
-			if done != nil {
-				done(nil)
-			}
-			t.rsp.Attempts = len(t.tried()) + 1
-			return nil
-		}
-		if !t.failedAt(phase, err, done) {
-			return t.fail(phase, err)
-		}
-	}
+	return err
 }
 
 // failedAt notes that the node failed, and decides whether there is another attempt.
@@ -297,13 +254,13 @@ func (t *trial) fail(phase Phase, err error) error {
 		Attempts: t.tried(), Err: err}
 }
 
-// noNode is the error of a call that no node is left for: after attempts, the last one's.
-func (t *trial) noNode(err error) error {
+// noNode gives the phase and the error of a call that no node is left for: after attempts, the last one's.
+func (t *trial) noNode(err error) (Phase, error) {
 	if tried := t.tried(); len(tried) > 0 {
 		last := tried[len(tried)-1]
-		return t.fail(last.Phase, last.Err)
+		return last.Phase, last.Err
 	}
-	return t.fail(Select, err)
+	return Select, err
 }
 
 // again decides whether another node, or a fresh connection to this one, is tried. A server whose error asks for another try after a
@@ -501,10 +458,9 @@ func (t *trial) readHeader() error {
 // present makes the answer a Response.
 func (t *trial) present(contentType string) {
 	r := &t.rsp
-	r.ContentType = contentType
+	r.ContentType, r.Body = contentType, t.in.Body
 	if t.show {
-		r.Header, r.Body, r.stream = nil, t.in.Body, nil
-		r.Node = *t.node
+		r.Header, r.stream, r.Node = nil, nil, *t.node
 	}
 }
 

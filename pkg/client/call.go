@@ -27,6 +27,7 @@ type call struct {
 	contexts callctx.Slab // of ctx
 	body     []byte       // storage of the encoded request
 	codec    codec.Codec  // of the request
+	show     bool         // somebody will see all of the Response
 
 	// state tells the record's users apart: in its upper half how often it has been used, so that a Request kept from an
 	// earlier call is known; then whether first is taken, and how many goroutines are inside the innermost Invoker.
@@ -111,6 +112,9 @@ func (k *call) sign(req *Request) {
 // enter gives the trial for a run of the innermost Invoker: the record's own to the first, and a new one to others, which
 // leaves the Response of the first as it is. It gives nil where the call has ended. Without nil the caller calls leave.
 func (k *call) enter(gen uint32) *trial {
+	if k.alone() {
+		return &k.first
+	}
 	fresh := uint64(gen) << generation
 	if k.state.CompareAndSwap(fresh, fresh|taken|1) {
 		return &k.first
@@ -128,8 +132,6 @@ func (k *call) enter(gen uint32) *trial {
 
 func newTrial(lane uint32) *trial { return &trial{place: place{lane: lane}} }
 
-func (k *call) leave() { k.state.Add(^uint64(0)) }
-
 // limit starts the call's time.
 func (k *call) limit() {
 	k.start = callctx.Now()
@@ -146,68 +148,112 @@ func (k *call) limit() {
 	}
 }
 
-// run makes the call where there is no middleware. The answer is in k.first; show fills its Response, too.
-func (k *call) run(ctx context.Context, show bool) error {
-	k.limit()
-	t := &k.first
-	t.begin(k, &k.req, show)
-	t.ctx, t.deadline = ctx, k.deadline
-	err := t.run()
-	t.release()
-	return err
-}
-
-// invoke makes the call through the middleware.
+// invoke makes the call. The Response is filled in.
 func (k *call) invoke(ctx context.Context) (*Response, error) {
-	if len(k.client.middleware) == 0 {
-		if err := k.run(ctx, true); err != nil {
-			return nil, err
-		}
-		return &k.first.rsp, nil
-	}
-	ctx = k.prepare(ctx)
+	ctx = k.prepare(ctx, true)
 	if own := k.ctx; own != nil {
 		defer own.End(context.Canceled)
 	}
 	return k.client.chain(ctx, &k.req)
 }
 
-// prepare starts the call's time and gives the context for middleware: k.ctx, where that is not nil, which the caller ends.
-func (k *call) prepare(ctx context.Context) context.Context {
+// alone reports whether there is no middleware.
+func (k *call) alone() bool { return len(k.client.middleware) == 0 }
+
+// prepare starts the call's time and gives the context for the chain: k.ctx, where that is not nil, which the caller ends. show has the Response
+// filled in also where there is no middleware that may look at it.
+func (k *call) prepare(ctx context.Context, show bool) context.Context {
 	k.limit()
 	k.sign(&k.req)
-	if k.deadline == callctx.Never {
+	alone := k.alone()
+	k.show = show || !alone
+	if alone || k.deadline == callctx.Never {
 		return ctx
 	}
 	k.ctx = k.contexts.New(ctx, k.deadline, nil) // a pool for all records would cost more than the memory for each
 	return k.ctx
 }
 
-// innermost gives the Invoker that middleware wraps.
+// innermost gives the Invoker that middleware wraps: it tries nodes until one answers. Its error is an *Error.
+//
+// The functions that every call is in while it waits are few, and their frames small: the caller that is woken on another processor fetches
+// each line of its stack, and the processor, which has run others meanwhile, foresees none of its returns. So this one does by itself what
+// could be parts of it, and what few calls come to stands in functions of its own.
 func (c *Client) innermost() Invoker {
 	return func(ctx context.Context, req *Request) (*Response, error) {
-		var t *trial
-		k := req.call
-		if k != nil {
-			t = k.enter(req.generation)
+		k, t := c.enter(ctx, req)
+		phase, err := Send, t.write()
+		for err == nil {
+			var done func(error)
+			if done, err = t.pick(); err != nil {
+				phase, err = t.noNode(err)
+				break
+			}
+			var l *link
+			phase = Dial
+			if l, err = t.link(); err == nil {
+				switch {
+				case l == nil:
+					phase, err = t.tryStream()
+				case l.timed == nil:
+					phase, err = t.try(l)
+				default:
+					t.fill()
+					start := t.clock()
+					err = l.timed.CallUntil(t.ctx, k.start, t.deadline, &t.out, &t.in)
+					phase, err = t.took(err, start)
+				}
+			}
+			if err == nil {
+				if done != nil {
+					done(nil)
+				}
+				break
+			}
+			if t.failedAt(phase, err, done) {
+				err = nil
+			}
 		}
-		if t == nil { // a Request that a middleware made
-			k, t = c.enterNew()
-		}
-		t.begin(k, req, true)
-		t.ctx, t.deadline = ctx, callctx.Never
-		if own, ok := ctx.(*callctx.Context); ok && own == k.ctx {
-			// What it adds to its parent is the deadline. A connection keeps that by itself, at less cost than by waiting for a context.
-			t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own
-		}
-		err := t.run()
-		t.release()
-		k.leave()
-		if err != nil {
-			return nil, err
-		}
-		return &t.rsp, nil
+		return k.leave(t, phase, err)
 	}
+}
+
+// enter gives the record of a Request, and a trial for it that is ready. The caller calls leave.
+func (c *Client) enter(ctx context.Context, req *Request) (*call, *trial) {
+	var t *trial
+	k := req.call
+	if k != nil {
+		t = k.enter(req.generation)
+	}
+	if t == nil { // a Request that a middleware made
+		k, t = c.enterNew()
+	}
+	t.client, t.call, t.req, t.show = c, k, req, k.show
+	t.stale, t.lent, t.own, t.owned = false, false, nil, false
+	t.ctx, t.deadline = ctx, callctx.Never
+	if k.alone() {
+		t.deadline = k.deadline
+	} else if own, ok := ctx.(*callctx.Context); ok && own == k.ctx {
+		// What it adds to its parent is the deadline. A connection keeps that by itself, at less cost than by waiting for a context.
+		t.ctx, t.deadline, t.own = own.Parent(), k.deadline, own
+	}
+	return k, t
+}
+
+// leave ends a trial, which has failed with err in a phase, if any.
+func (k *call) leave(t *trial, phase Phase, err error) (*Response, error) {
+	if err != nil {
+		err = t.fail(phase, err)
+	}
+	t.rsp.Attempts = len(t.tried()) + 1
+	t.release()
+	if !k.alone() {
+		k.state.Add(^uint64(0))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &t.rsp, nil
 }
 
 // enterNew gives a record, and its trial, for a Request that is no record's.
@@ -215,6 +261,6 @@ func (c *Client) innermost() Invoker {
 //go:noinline
 func (c *Client) enterNew() (*call, *trial) {
 	k := newCall(c, 0)
-	k.start = callctx.Now()
+	k.start, k.show = callctx.Now(), true
 	return k, k.enter(0)
 }

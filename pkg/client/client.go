@@ -187,14 +187,8 @@ func (k *call) unanswered() error {
 func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp any, opts ...CallOption) error {
 	k := c.begin(opts)
 	err := k.encode(service, endpoint, req)
-	switch {
-	case err != nil:
-	case len(c.middleware) == 0:
-		if err = k.run(ctx, false); err == nil && rsp != nil {
-			err = c.decode(k.first.rsp.ContentType, k.codec, k.first.in.Body, rsp, &k.req)
-		}
-	default:
-		ctx = k.prepare(ctx)
+	if err == nil {
+		ctx = k.prepare(ctx, false)
 		if own := k.ctx; own != nil {
 			defer own.End(context.Canceled)
 		}
@@ -206,7 +200,7 @@ func (c *Client) Call(ctx context.Context, service, endpoint string, req, rsp an
 	return err
 }
 
-// accept decodes what middleware gave.
+// accept decodes what the chain gave.
 func (k *call) accept(answer *Response, err error, rsp any) error {
 	switch {
 	case err != nil:

@@ -68,10 +68,7 @@ func (t *trial) disclose() error {
 		}
 		return fmt.Errorf("%w: the answer came as %q: %w", transport.ErrProtocol, t.rsp.ContentType, err)
 	}
-	t.in.Body, t.rsp.ContentType = body, e.Values().ContentType()
-	if t.show {
-		t.rsp.Body = body
-	}
+	t.in.Body, t.rsp.ContentType, t.rsp.Body = body, e.Values().ContentType(), body
 	return nil
 }
 
